@@ -1,0 +1,29 @@
+"""The Python client: `Client` for threads, `AsyncClient` for asyncio, both on one pure core. See docs/client.md."""
+
+from .asynchronous import AsyncClient, AsyncMatches
+from .blocking import Client, Matches
+from .config import ClientConfig
+from .operations import Delete, Get, Operation, Set
+from .results import ClusterStatus, Explanation, Match, Node, NodeStatus, Partition, Record, Topology
+from .unit import Outcome
+
+__all__ = [
+    "AsyncClient",
+    "AsyncMatches",
+    "Client",
+    "ClientConfig",
+    "ClusterStatus",
+    "Delete",
+    "Explanation",
+    "Get",
+    "Match",
+    "Matches",
+    "Node",
+    "NodeStatus",
+    "Operation",
+    "Outcome",
+    "Partition",
+    "Record",
+    "Set",
+    "Topology",
+]

@@ -1,0 +1,201 @@
+"""The client for programs with threads: runs the calls of the core on grpc's blocking channels."""
+
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from ..status import from_rpc_error
+from .calls import Answered, Call, Event, Fail, Failed, Finish, Send, Sleep, Slept
+from .channels import METHODS, channel_options, now_s
+from .config import ClientConfig
+from .core import Core, Pages
+from .operations import Indexes, Operation, Text
+from .results import ClusterStatus, Explanation, Match, Record, Topology
+from .unit import Outcome
+
+Result = TypeVar("Result")
+Stubs = dict[type[Message], Callable[..., Any]]
+
+
+class Client:
+    """A cluster, for programs with threads; one client may be used by many threads, and should live long.
+
+    `endpoints` are gRPC addresses (host:port) of some nodes, the rest is found through them; no connection is made
+    before the first call. Every call ends within its deadline of `timeout_s` seconds, with its result or one of the
+    errors of `ringhold.api.errors`. Keys, values and index values are bytes, or str for their UTF-8; results are bytes.
+    """
+
+    def __init__(
+        self, endpoints: Sequence[str] | str, *, timeout_s: float = 10.0, config: ClientConfig | None = None
+    ) -> None:
+        self._core = Core(endpoints, timeout_s, config or ClientConfig(), random.SystemRandom())
+        self._lock = threading.Lock()
+        self._channels: dict[str, grpc.Channel] = {}
+        self._stubs: dict[str, Stubs] = {}
+        self._is_closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections; no call may follow."""
+        with self._lock:
+            self._is_closed = True
+            channels, self._channels, self._stubs = list(self._channels.values()), {}, {}
+        for channel in channels:
+            channel.close()
+
+    def get(self, key: Text, *, timeout_s: float | None = None) -> Record:
+        """The record under `key`, as new as the newest acknowledged write. Raises KeyNotFound if there is none."""
+        return self._run(self._core.get(key, timeout_s))
+
+    def set(
+        self,
+        key: Text,
+        value: Text,
+        indexes: Indexes | None = None,
+        *,
+        request_id: bytes | None = None,
+        anchor: int | None = None,
+        timeout_s: float | None = None,
+    ) -> int:
+        """Replace the value and all index entries of `key`; the new version.
+
+        `indexes` has for each name one value or several. InDoubt has the `request_id` and `anchor` with which the call
+        can be repeated without taking effect twice.
+        """
+        return self._run(self._core.set(key, value, indexes, request_id, anchor, timeout_s))
+
+    def delete(
+        self,
+        key: Text,
+        *,
+        request_id: bytes | None = None,
+        anchor: int | None = None,
+        timeout_s: float | None = None,
+    ) -> int:
+        """Remove `key`; the version of the removal, 0 if there was nothing. For the rest see `set`."""
+        return self._run(self._core.delete(key, request_id, anchor, timeout_s))
+
+    def batch(
+        self, operations: Iterable[Operation], *, request_id: bytes | None = None, timeout_s: float | None = None
+    ) -> list[Outcome]:
+        """One outcome for each operation, in their order: a Record, a version, or the error of this operation.
+
+        Mutations of one key take effect in their order, unless they have a request_id of their own; what a Get sees of
+        the other operations is not said. Raises only if the batch was refused as a whole and nothing was changed.
+        """
+        return self._run(self._core.batch(list(operations), request_id, timeout_s))
+
+    def find(
+        self,
+        name: str,
+        value: Text | None = None,
+        *,
+        prefix: Text | None = None,
+        start: Text | None = None,
+        end: Text | None = None,
+        limit: int | None = None,
+        descending: bool = False,
+        with_records: bool = True,
+        allow_partial: bool = False,
+        page_size: int = 200,
+        timeout_s: float | None = None,
+    ) -> "Matches":
+        """The keys found in index `name` under `value`, a `prefix`, or start <= value < end, by (index value, key).
+
+        Pages are fetched as the iteration goes, each within `timeout_s`. Raises Incomplete if shards are missing,
+        unless `allow_partial`: then `missing_partitions` of the iterator names them.
+        """
+        pages = self._core.find(
+            name, value, prefix, start, end, limit, descending, with_records, allow_partial, page_size
+        )
+        return Matches(pages, lambda: self._page(pages, timeout_s))
+
+    def topology(self, *, timeout_s: float | None = None) -> Topology:
+        """Nodes, partitions and their leaders, as the node that was asked knows them."""
+        return self._run(self._core.topology(timeout_s))
+
+    def status(self, *, timeout_s: float | None = None) -> ClusterStatus:
+        """Health and load of every node."""
+        return self._run(self._core.status(timeout_s))
+
+    def explain(self, key: Text, *, timeout_s: float | None = None) -> Explanation:
+        """Where `key` lives, and what is stored under it; an absent key is no error."""
+        return self._run(self._core.explain(key, timeout_s))
+
+    def _page(self, pages: Pages, timeout_s: float | None) -> list[Match] | None:
+        call = self._core.page(pages, timeout_s)
+        if call is None:
+            return None
+        return self._run(call)
+
+    def _run(self, call: Call[Result]) -> Result:
+        with self._lock:
+            effect = call.start(now_s())
+        while True:
+            match effect:
+                case Finish(result):
+                    return result
+                case Fail(error):
+                    raise error
+                case Send():
+                    event = self._send(effect)
+                case Sleep(seconds):
+                    time.sleep(seconds)
+                    event = Slept()
+            with self._lock:
+                effect = call.handle(event, now_s())
+
+    def _send(self, send: Send) -> Event:
+        stub = self._stubs_of(send.address)[type(send.request)]
+        try:
+            return Answered(stub(send.request, timeout=send.timeout_s))
+        except grpc.RpcError as error:
+            return Failed(from_rpc_error(error))
+
+    def _stubs_of(self, address: str) -> Stubs:
+        with self._lock:
+            if self._is_closed:
+                raise ValueError("the client is closed")
+            if address not in self._stubs:
+                self._channels[address] = channel = grpc.insecure_channel(address, channel_options(self._core.config))
+                self._stubs[address] = {
+                    request: channel.unary_unary(method.path, request.SerializeToString, method.response.FromString)
+                    for request, method in METHODS.items()
+                }
+            return self._stubs[address]
+
+
+class Matches(Iterator[Match]):
+    """The matches of a query, page by page."""
+
+    def __init__(self, pages: Pages, next_page: Callable[[], list[Match] | None]) -> None:
+        self._pages = pages
+        self._next_page = next_page
+        self._fetched: deque[Match] = deque()
+
+    @property
+    def missing_partitions(self) -> tuple[int, ...]:
+        """The partitions that did not answer so far; only with `allow_partial`."""
+        return self._pages.missing_partitions
+
+    def __next__(self) -> Match:
+        while not self._fetched:
+            page = self._next_page()
+            if page is None:
+                raise StopIteration
+            self._fetched.extend(page)
+        return self._fetched.popleft()

@@ -1,0 +1,124 @@
+"""What the client answers with: plain frozen values, so that a program never holds a message of the wire.
+
+The fields are those of api/proto/ringhold/v1; positions in lists of nodes are replaced by the nodes' names.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A key with what is stored under it.
+
+    `version` is the revision of the key's partition at its last change, `create_version` at its creation.
+    `indexes` has the values of each index under which the record is found, in the order in which they were set.
+    """
+
+    key: bytes
+    value: bytes
+    version: int
+    create_version: int
+    indexes: Mapping[str, list[bytes]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A key found under `index_value`; `record` is None if the query was made without records."""
+
+    key: bytes
+    index_value: bytes
+    record: Record | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node as the answering node knows it.
+
+    `state` is what the topology says (JOINING, NORMAL, LEAVING, REMOVED), `liveness` what gossip believes (ALIVE,
+    SUSPECT, DEAD, LEFT); UNSPECIFIED if the answering node did not say.
+    """
+
+    id: str
+    name: str
+    grpc_address: str
+    http_address: str
+    host: str
+    zone: str
+    weight: int
+    state: str
+    liveness: str
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A slice of the keys: the names of its replicas' nodes, preferred leader first, and of its leader's if known.
+
+    `log_time_ms` is the newest log time known of its group; 0 if unknown.
+    """
+
+    number: int
+    replicas: tuple[str, ...]
+    leader: str | None
+    log_time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """What the cluster is made of, and who leads what; `partitions` is in the order of their numbers."""
+
+    cluster_name: str
+    cluster_id: str
+    epoch: int
+    replication_factor: int
+    nodes: tuple[Node, ...]
+    partitions: tuple[Partition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """Health and load of a node; all figures are 0 if it was not `reachable`.
+
+    `bytes` counts keys, values and index entries of the partitions led.
+    """
+
+    node: Node
+    reachable: bool
+    partitions_led: int
+    replicas: int
+    keys: int
+    bytes: int
+    engine: str
+    version: str
+    uptime_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterStatus:
+    """Health and load of all nodes, and the partitions that have no reachable leader."""
+
+    cluster_name: str
+    cluster_id: str
+    epoch: int
+    nodes: tuple[NodeStatus, ...]
+    unavailable_partitions: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Where a key lives, and what is stored under it (`exists` says whether anything is).
+
+    `hash` is xxh3_64 of the key; `replicas` are names of nodes, preferred leader first; `leader` is None if unknown.
+    """
+
+    key: bytes
+    hash: int
+    partition: int
+    replicas: tuple[str, ...]
+    leader: str | None
+    exists: bool
+    version: int
+    create_version: int
+    value_bytes: int
+    indexes: Mapping[str, list[bytes]]
+    topology_epoch: int

@@ -1,0 +1,176 @@
+"""Requests from what a program says, results from what a node answers: pure translation, no decision."""
+
+from collections.abc import Iterable
+from typing import TypeAlias
+
+from ..errors import InvalidRequest
+from ..proto.ringhold.v1 import cluster_pb2, kv_pb2
+from .operations import Delete, Get, Indexes, Operation, Set, Text
+from .results import ClusterStatus, Explanation, Match, Node, NodeStatus, Partition, Record, Topology
+
+MutationRequest: TypeAlias = kv_pb2.SetRequest | kv_pb2.DeleteRequest
+OperationRequest: TypeAlias = kv_pb2.GetRequest | MutationRequest
+
+STATES = {number: name.removeprefix("NODE_STATE_") for name, number in cluster_pb2.NodeState.items()}
+LIVENESSES = {number: name.removeprefix("LIVENESS_") for name, number in cluster_pb2.Liveness.items()}
+
+
+def to_bytes(text: Text) -> bytes:
+    """Bytes as they are, str as UTF-8.
+
+    >>> to_bytes("Köln")
+    b'K\\xc3\\xb6ln'
+    """
+    if isinstance(text, bytes):
+        return text
+    if isinstance(text, str):
+        return text.encode()
+    raise TypeError(f"keys, values and index values are bytes or str, not {type(text).__name__}")
+
+
+def index_entries(indexes: Indexes | None) -> list[kv_pb2.IndexEntry]:
+    """One entry for each name and value, in the order given."""
+    return [
+        kv_pb2.IndexEntry(name=name, value=to_bytes(value))
+        for name, values in (indexes or {}).items()
+        for value in ([values] if isinstance(values, bytes | str) else values)
+    ]
+
+
+def set_request(key: Text, value: Text, indexes: Indexes | None) -> kv_pb2.SetRequest:
+    return kv_pb2.SetRequest(key=to_bytes(key), value=to_bytes(value), indexes=index_entries(indexes))
+
+
+def delete_request(key: Text) -> kv_pb2.DeleteRequest:
+    return kv_pb2.DeleteRequest(key=to_bytes(key))
+
+
+def operation_request(operation: Operation) -> OperationRequest:
+    """The request of one operation in a batch, still without its anchor."""
+    match operation:
+        case Get():
+            return kv_pb2.GetRequest(key=to_bytes(operation.key))
+        case Set():
+            request: MutationRequest = set_request(operation.key, operation.value, operation.indexes)
+        case Delete():
+            request = delete_request(operation.key)
+        case _:
+            raise TypeError(f"a batch holds Get, Set and Delete, not {type(operation).__name__}")
+    request.request_id = operation.request_id or b""
+    return request
+
+
+def as_operation(request: OperationRequest) -> kv_pb2.Operation:
+    match request:
+        case kv_pb2.GetRequest():
+            return kv_pb2.Operation(get=request)
+        case kv_pb2.SetRequest():
+            return kv_pb2.Operation(set=request)
+        case _:
+            return kv_pb2.Operation(delete=request)
+
+
+def query_request(
+    name: str,
+    value: Text | None,
+    prefix: Text | None,
+    start: Text | None,
+    end: Text | None,
+) -> kv_pb2.GetByIndexRequest:
+    """A query for one value, a prefix, or start <= value < end; without any of them for the whole index."""
+    if sum((value is not None, prefix is not None, start is not None or end is not None)) > 1:
+        raise InvalidRequest("QUERY_INVALID", "a query takes a value, or prefix=, or start= and end=, not several")
+    query = kv_pb2.GetByIndexRequest(index=name)
+    if value is not None:
+        query.equals = to_bytes(value)
+    elif prefix is not None:
+        query.prefix = to_bytes(prefix)
+    else:
+        query.range.SetInParent()
+        if start is not None:
+            query.range.start = to_bytes(start)
+        if end is not None:
+            query.range.end = to_bytes(end)
+    return query
+
+
+def indexes_of(
+    entries: Iterable[kv_pb2.IndexEntry] | Iterable[cluster_pb2.ExplainedEntry],
+) -> dict[str, list[bytes]]:
+    found: dict[str, list[bytes]] = {}
+    for entry in entries:
+        found.setdefault(entry.name, []).append(entry.value)
+    return found
+
+
+def record_of(key: bytes, answer: kv_pb2.GetResponse | kv_pb2.Record) -> Record:
+    return Record(key, answer.value, answer.version, answer.create_version, indexes_of(answer.indexes))
+
+
+def match_of(match: kv_pb2.Match) -> Match:
+    record = record_of(match.record.key, match.record) if match.HasField("record") else None
+    return Match(match.key, match.index_value, record)
+
+
+def node_of(node: cluster_pb2.Node) -> Node:
+    return Node(
+        id=node.id,
+        name=node.name,
+        grpc_address=node.grpc_address,
+        http_address=node.http_address,
+        host=node.host,
+        zone=node.zone,
+        weight=node.weight,
+        state=STATES.get(node.state, "UNSPECIFIED"),
+        liveness=LIVENESSES.get(node.liveness, "UNSPECIFIED"),
+    )
+
+
+def topology_of(answer: cluster_pb2.TopologyResponse) -> Topology:
+    nodes = tuple(node_of(node) for node in answer.nodes)
+    partitions = tuple(
+        Partition(
+            number=number,
+            replicas=tuple(nodes[at].name for at in partition.replicas),
+            leader=nodes[partition.leader].name if partition.HasField("leader") else None,
+            log_time_ms=partition.log_time_ms,
+        )
+        for number, partition in enumerate(answer.partitions)
+    )
+    return Topology(answer.cluster_name, answer.cluster_id, answer.epoch, answer.replication_factor, nodes, partitions)
+
+
+def node_status_of(status: cluster_pb2.NodeStatus) -> NodeStatus:
+    return NodeStatus(
+        node=node_of(status.node),
+        reachable=status.reachable,
+        partitions_led=status.partitions_led,
+        replicas=status.replicas,
+        keys=status.keys,
+        bytes=status.bytes,
+        engine=status.engine,
+        version=status.version,
+        uptime_s=status.uptime_s,
+    )
+
+
+def status_of(answer: cluster_pb2.StatusResponse) -> ClusterStatus:
+    nodes = tuple(node_status_of(node) for node in answer.nodes)
+    missing = tuple(answer.unavailable_partitions)
+    return ClusterStatus(answer.cluster_name, answer.cluster_id, answer.epoch, nodes, missing)
+
+
+def explanation_of(key: bytes, answer: cluster_pb2.ExplainResponse) -> Explanation:
+    return Explanation(
+        key=key,
+        hash=answer.hash,
+        partition=answer.partition,
+        replicas=tuple(answer.replicas),
+        leader=answer.leader or None,
+        exists=answer.exists,
+        version=answer.version,
+        create_version=answer.create_version,
+        value_bytes=answer.value_bytes,
+        indexes=indexes_of(answer.indexes),
+        topology_epoch=answer.topology_epoch,
+    )

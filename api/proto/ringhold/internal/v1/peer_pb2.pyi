@@ -1,0 +1,188 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Frame(_message.Message):
+    __slots__ = ("hello", "requests", "replies")
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    REPLIES_FIELD_NUMBER: _ClassVar[int]
+    hello: Hello
+    requests: _containers.RepeatedCompositeFieldContainer[Request]
+    replies: _containers.RepeatedCompositeFieldContainer[Reply]
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., requests: _Optional[_Iterable[_Union[Request, _Mapping]]] = ..., replies: _Optional[_Iterable[_Union[Reply, _Mapping]]] = ...) -> None: ...
+
+class Hello(_message.Message):
+    __slots__ = ("cluster_id", "node_id", "generation", "target_node_id")
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    TARGET_NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    cluster_id: str
+    node_id: str
+    generation: int
+    target_node_id: str
+    def __init__(self, cluster_id: _Optional[str] = ..., node_id: _Optional[str] = ..., generation: _Optional[int] = ..., target_node_id: _Optional[str] = ...) -> None: ...
+
+class Request(_message.Message):
+    __slots__ = ("id", "timeout_ms", "read", "propose", "query", "describe")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    PROPOSE_FIELD_NUMBER: _ClassVar[int]
+    QUERY_FIELD_NUMBER: _ClassVar[int]
+    DESCRIBE_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    timeout_ms: int
+    read: ReadRequest
+    propose: ProposeRequest
+    query: QueryRequest
+    describe: DescribeRequest
+    def __init__(self, id: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., read: _Optional[_Union[ReadRequest, _Mapping]] = ..., propose: _Optional[_Union[ProposeRequest, _Mapping]] = ..., query: _Optional[_Union[QueryRequest, _Mapping]] = ..., describe: _Optional[_Union[DescribeRequest, _Mapping]] = ...) -> None: ...
+
+class Reply(_message.Message):
+    __slots__ = ("id", "read", "propose", "query", "describe", "failure")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    PROPOSE_FIELD_NUMBER: _ClassVar[int]
+    QUERY_FIELD_NUMBER: _ClassVar[int]
+    DESCRIBE_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    read: ReadReply
+    propose: ProposeReply
+    query: QueryReply
+    describe: DescribeReply
+    failure: Failure
+    def __init__(self, id: _Optional[int] = ..., read: _Optional[_Union[ReadReply, _Mapping]] = ..., propose: _Optional[_Union[ProposeReply, _Mapping]] = ..., query: _Optional[_Union[QueryReply, _Mapping]] = ..., describe: _Optional[_Union[DescribeReply, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ...) -> None: ...
+
+class ReadRequest(_message.Message):
+    __slots__ = ("group", "keys")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    group: int
+    keys: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, group: _Optional[int] = ..., keys: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class ReadReply(_message.Message):
+    __slots__ = ("rows", "term", "log_time_ms")
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    LOG_TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    rows: _containers.RepeatedScalarFieldContainer[bytes]
+    term: int
+    log_time_ms: int
+    def __init__(self, rows: _Optional[_Iterable[bytes]] = ..., term: _Optional[int] = ..., log_time_ms: _Optional[int] = ...) -> None: ...
+
+class ProposeRequest(_message.Message):
+    __slots__ = ("group", "command", "anchor_ms")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
+    ANCHOR_MS_FIELD_NUMBER: _ClassVar[int]
+    group: int
+    command: bytes
+    anchor_ms: int
+    def __init__(self, group: _Optional[int] = ..., command: _Optional[bytes] = ..., anchor_ms: _Optional[int] = ...) -> None: ...
+
+class ProposeReply(_message.Message):
+    __slots__ = ("outcome", "term", "log_time_ms")
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    LOG_TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    outcome: bytes
+    term: int
+    log_time_ms: int
+    def __init__(self, outcome: _Optional[bytes] = ..., term: _Optional[int] = ..., log_time_ms: _Optional[int] = ...) -> None: ...
+
+class QueryRequest(_message.Message):
+    __slots__ = ("groups", "index", "start", "end", "descending", "limit", "with_records", "bytes_max")
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    DESCENDING_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    WITH_RECORDS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_MAX_FIELD_NUMBER: _ClassVar[int]
+    groups: _containers.RepeatedScalarFieldContainer[int]
+    index: str
+    start: bytes
+    end: bytes
+    descending: bool
+    limit: int
+    with_records: bool
+    bytes_max: int
+    def __init__(self, groups: _Optional[_Iterable[int]] = ..., index: _Optional[str] = ..., start: _Optional[bytes] = ..., end: _Optional[bytes] = ..., descending: bool = ..., limit: _Optional[int] = ..., with_records: bool = ..., bytes_max: _Optional[int] = ...) -> None: ...
+
+class QueryMatch(_message.Message):
+    __slots__ = ("pair", "row")
+    PAIR_FIELD_NUMBER: _ClassVar[int]
+    ROW_FIELD_NUMBER: _ClassVar[int]
+    pair: bytes
+    row: bytes
+    def __init__(self, pair: _Optional[bytes] = ..., row: _Optional[bytes] = ...) -> None: ...
+
+class QueryReply(_message.Message):
+    __slots__ = ("matches", "cut", "refused")
+    MATCHES_FIELD_NUMBER: _ClassVar[int]
+    CUT_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    matches: _containers.RepeatedCompositeFieldContainer[QueryMatch]
+    cut: bool
+    refused: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, matches: _Optional[_Iterable[_Union[QueryMatch, _Mapping]]] = ..., cut: bool = ..., refused: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class DescribeRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class LedGroup(_message.Message):
+    __slots__ = ("group", "term", "log_time_ms")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    LOG_TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    group: int
+    term: int
+    log_time_ms: int
+    def __init__(self, group: _Optional[int] = ..., term: _Optional[int] = ..., log_time_ms: _Optional[int] = ...) -> None: ...
+
+class DescribeReply(_message.Message):
+    __slots__ = ("led", "replicas", "keys", "bytes", "engine", "version", "uptime_s", "topology_epoch")
+    LED_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    UPTIME_S_FIELD_NUMBER: _ClassVar[int]
+    TOPOLOGY_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    led: _containers.RepeatedCompositeFieldContainer[LedGroup]
+    replicas: int
+    keys: int
+    bytes: int
+    engine: str
+    version: str
+    uptime_s: float
+    topology_epoch: int
+    def __init__(self, led: _Optional[_Iterable[_Union[LedGroup, _Mapping]]] = ..., replicas: _Optional[int] = ..., keys: _Optional[int] = ..., bytes: _Optional[int] = ..., engine: _Optional[str] = ..., version: _Optional[str] = ..., uptime_s: _Optional[float] = ..., topology_epoch: _Optional[int] = ...) -> None: ...
+
+class Failure(_message.Message):
+    __slots__ = ("reason", "message", "metadata")
+    class MetadataEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    message: str
+    metadata: _containers.ScalarMap[str, str]
+    def __init__(self, reason: _Optional[str] = ..., message: _Optional[str] = ..., metadata: _Optional[_Mapping[str, str]] = ...) -> None: ...

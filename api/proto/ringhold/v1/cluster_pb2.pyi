@@ -1,0 +1,164 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class NodeState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    NODE_STATE_UNSPECIFIED: _ClassVar[NodeState]
+    NODE_STATE_JOINING: _ClassVar[NodeState]
+    NODE_STATE_NORMAL: _ClassVar[NodeState]
+    NODE_STATE_LEAVING: _ClassVar[NodeState]
+    NODE_STATE_REMOVED: _ClassVar[NodeState]
+
+class Liveness(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LIVENESS_UNSPECIFIED: _ClassVar[Liveness]
+    LIVENESS_ALIVE: _ClassVar[Liveness]
+    LIVENESS_SUSPECT: _ClassVar[Liveness]
+    LIVENESS_DEAD: _ClassVar[Liveness]
+    LIVENESS_LEFT: _ClassVar[Liveness]
+NODE_STATE_UNSPECIFIED: NodeState
+NODE_STATE_JOINING: NodeState
+NODE_STATE_NORMAL: NodeState
+NODE_STATE_LEAVING: NodeState
+NODE_STATE_REMOVED: NodeState
+LIVENESS_UNSPECIFIED: Liveness
+LIVENESS_ALIVE: Liveness
+LIVENESS_SUSPECT: Liveness
+LIVENESS_DEAD: Liveness
+LIVENESS_LEFT: Liveness
+
+class Node(_message.Message):
+    __slots__ = ("id", "name", "grpc_address", "http_address", "host", "zone", "weight", "state", "liveness")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    GRPC_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    HTTP_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    ZONE_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    LIVENESS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    name: str
+    grpc_address: str
+    http_address: str
+    host: str
+    zone: str
+    weight: int
+    state: NodeState
+    liveness: Liveness
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., grpc_address: _Optional[str] = ..., http_address: _Optional[str] = ..., host: _Optional[str] = ..., zone: _Optional[str] = ..., weight: _Optional[int] = ..., state: _Optional[_Union[NodeState, str]] = ..., liveness: _Optional[_Union[Liveness, str]] = ...) -> None: ...
+
+class Partition(_message.Message):
+    __slots__ = ("replicas", "leader", "log_time_ms")
+    REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    LEADER_FIELD_NUMBER: _ClassVar[int]
+    LOG_TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    replicas: _containers.RepeatedScalarFieldContainer[int]
+    leader: int
+    log_time_ms: int
+    def __init__(self, replicas: _Optional[_Iterable[int]] = ..., leader: _Optional[int] = ..., log_time_ms: _Optional[int] = ...) -> None: ...
+
+class TopologyRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class TopologyResponse(_message.Message):
+    __slots__ = ("cluster_name", "cluster_id", "epoch", "replication_factor", "nodes", "partitions")
+    CLUSTER_NAME_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    REPLICATION_FACTOR_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    PARTITIONS_FIELD_NUMBER: _ClassVar[int]
+    cluster_name: str
+    cluster_id: str
+    epoch: int
+    replication_factor: int
+    nodes: _containers.RepeatedCompositeFieldContainer[Node]
+    partitions: _containers.RepeatedCompositeFieldContainer[Partition]
+    def __init__(self, cluster_name: _Optional[str] = ..., cluster_id: _Optional[str] = ..., epoch: _Optional[int] = ..., replication_factor: _Optional[int] = ..., nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., partitions: _Optional[_Iterable[_Union[Partition, _Mapping]]] = ...) -> None: ...
+
+class StatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class NodeStatus(_message.Message):
+    __slots__ = ("node", "reachable", "partitions_led", "replicas", "keys", "bytes", "engine", "version", "uptime_s")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    REACHABLE_FIELD_NUMBER: _ClassVar[int]
+    PARTITIONS_LED_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    UPTIME_S_FIELD_NUMBER: _ClassVar[int]
+    node: Node
+    reachable: bool
+    partitions_led: int
+    replicas: int
+    keys: int
+    bytes: int
+    engine: str
+    version: str
+    uptime_s: float
+    def __init__(self, node: _Optional[_Union[Node, _Mapping]] = ..., reachable: bool = ..., partitions_led: _Optional[int] = ..., replicas: _Optional[int] = ..., keys: _Optional[int] = ..., bytes: _Optional[int] = ..., engine: _Optional[str] = ..., version: _Optional[str] = ..., uptime_s: _Optional[float] = ...) -> None: ...
+
+class StatusResponse(_message.Message):
+    __slots__ = ("cluster_name", "cluster_id", "epoch", "nodes", "unavailable_partitions")
+    CLUSTER_NAME_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    UNAVAILABLE_PARTITIONS_FIELD_NUMBER: _ClassVar[int]
+    cluster_name: str
+    cluster_id: str
+    epoch: int
+    nodes: _containers.RepeatedCompositeFieldContainer[NodeStatus]
+    unavailable_partitions: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, cluster_name: _Optional[str] = ..., cluster_id: _Optional[str] = ..., epoch: _Optional[int] = ..., nodes: _Optional[_Iterable[_Union[NodeStatus, _Mapping]]] = ..., unavailable_partitions: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class ExplainRequest(_message.Message):
+    __slots__ = ("key",)
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    key: bytes
+    def __init__(self, key: _Optional[bytes] = ...) -> None: ...
+
+class ExplainedEntry(_message.Message):
+    __slots__ = ("name", "value")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value: bytes
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...
+
+class ExplainResponse(_message.Message):
+    __slots__ = ("hash", "partition", "replicas", "leader", "exists", "version", "create_version", "value_bytes", "indexes", "topology_epoch")
+    HASH_FIELD_NUMBER: _ClassVar[int]
+    PARTITION_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    LEADER_FIELD_NUMBER: _ClassVar[int]
+    EXISTS_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    CREATE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    VALUE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    INDEXES_FIELD_NUMBER: _ClassVar[int]
+    TOPOLOGY_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    hash: int
+    partition: int
+    replicas: _containers.RepeatedScalarFieldContainer[str]
+    leader: str
+    exists: bool
+    version: int
+    create_version: int
+    value_bytes: int
+    indexes: _containers.RepeatedCompositeFieldContainer[ExplainedEntry]
+    topology_epoch: int
+    def __init__(self, hash: _Optional[int] = ..., partition: _Optional[int] = ..., replicas: _Optional[_Iterable[str]] = ..., leader: _Optional[str] = ..., exists: bool = ..., version: _Optional[int] = ..., create_version: _Optional[int] = ..., value_bytes: _Optional[int] = ..., indexes: _Optional[_Iterable[_Union[ExplainedEntry, _Mapping]]] = ..., topology_epoch: _Optional[int] = ...) -> None: ...

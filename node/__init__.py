@@ -1,0 +1,1 @@
+"""One node's process: storage, consensus, router, scatter, peers, server faces, command line."""

@@ -1,0 +1,89 @@
+"""The attempts of one operation at its leader: how long each may take, how long to pause, what to say in the end."""
+
+import random
+from dataclasses import dataclass
+
+from ..api.errors import InDoubt, InvalidRequest, RingholdError, Unavailable
+from ..api.proto.ringhold.storage.v1.records_pb2 import Command
+from ..ring.topology import partition_of_group
+from .clock import Clock
+from .consensus.groups import AnchorOutOfRange, NotLeader
+from .peers.exchange import RequestLost
+from .routes import Routes
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptsConfig:
+    """Pace of attempts.
+
+    attempt_s_max: after this an attempt counts as lost; raising it delays the next one, lowering it repeats work.
+    backoff_s_min, backoff_s_max: bounds of the pause between attempts, doubled each time, with full jitter.
+    """
+
+    attempt_s_max: float = 1.0
+    backoff_s_min: float = 0.01
+    backoff_s_max: float = 0.25
+
+
+class Attempts:
+    """Counts the attempts of one operation. `command` is None for a read, which is never in doubt."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        rng: random.Random,
+        routes: Routes,
+        config: AttemptsConfig,
+        group: int,
+        deadline: float,
+        command: Command | None = None,
+    ) -> None:
+        self._clock = clock
+        self._rng = rng
+        self._routes = routes
+        self._config = config
+        self._group = group
+        self._deadline = deadline
+        self._command = command
+        self._failed = 0
+        self.in_doubt = False
+
+    def timeout_s(self) -> float:
+        """Seconds the next attempt may take."""
+        return max(0.001, min(self._config.attempt_s_max, self._deadline - self._clock.now()))
+
+    async def failed(self, error: Exception) -> None:
+        """Learn from a failed attempt and pause before the next. Raises the final error when there is no time left."""
+        if isinstance(error, RequestLost) and self._command is not None:
+            self.in_doubt = True
+        if isinstance(error, NotLeader):
+            self._routes.redirected(self._group, error.leader, error.term)
+        pause_s = self._pause_s()
+        if self._clock.now() + pause_s >= self._deadline:
+            raise self._final() from error
+        self._failed += 1
+        await self._clock.sleep(pause_s)
+
+    def expired(self, error: AnchorOutOfRange) -> RingholdError:
+        """A leader refuses the anchor: a clear answer, unless an earlier attempt may have been applied."""
+        if self.in_doubt:
+            return self._doubt()
+        message = "the anchor is outside the window in which repetitions are recognised; this attempt was not applied"
+        return InvalidRequest("REQUEST_EXPIRED", message, {"log_time_ms": str(error.log_time_ms)})
+
+    def _pause_s(self) -> float:
+        bound = min(self._config.backoff_s_max, self._config.backoff_s_min * 2.0 ** min(self._failed, 16))
+        return self._rng.uniform(0, bound)
+
+    def _final(self) -> RingholdError:
+        return self._doubt() if self.in_doubt else self._unavailable()
+
+    def _unavailable(self) -> Unavailable:
+        partition = partition_of_group(self._group)
+        message = f"no leader of partition {partition} answered in time; nothing was applied"
+        return Unavailable("NO_QUORUM", message, {"partition": str(partition), "needed": "1", "alive": "0"})
+
+    def _doubt(self) -> InDoubt:
+        assert self._command is not None, "a read is never in doubt"
+        details = {"request_id": self._command.request_id.hex(), "anchor": str(self._command.anchor_ms)}
+        return InDoubt("IN_DOUBT", "no outcome in time: the mutation may or may not have been applied", details)

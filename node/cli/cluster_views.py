@@ -1,0 +1,177 @@
+"""Answers about the cluster in their three forms; imported only once there is an answer. See docs/cli.md."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from .output import Json, View, json_bytes, shown, size_text
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+    from rich.text import Text
+
+    from ...api.client.results import ClusterStatus, Explanation, NodeStatus, Partition, Topology
+
+STYLES = {
+    "NORMAL": "green",
+    "ALIVE": "green",
+    "JOINING": "yellow",
+    "LEAVING": "yellow",
+    "SUSPECT": "yellow",
+    "DEAD": "bold red",
+    "REMOVED": "dim",
+    "LEFT": "dim",
+}
+
+
+def status_view(status: "ClusterStatus") -> View:
+    return View(
+        table=lambda: status_table(status),
+        json=lambda: {**asdict(status), "nodes": [node_json(node) for node in status.nodes]},
+        plain=lambda: lines(node_words(node) for node in status.nodes),
+    )
+
+
+def node_json(status: "NodeStatus") -> Json:
+    """The node's own fields and its figures side by side."""
+    figures = asdict(status)
+    return {**figures.pop("node"), **figures}
+
+
+def node_words(status: "NodeStatus") -> list[object]:
+    node = status.node
+    return [node.name, node.state, node.liveness, node.grpc_address, status.partitions_led, status.keys, status.bytes]
+
+
+def status_table(status: "ClusterStatus") -> "RenderableType":
+    from rich.console import Group
+    from rich.text import Text
+
+    table = plain_table("node", "state", "liveness", "gRPC", "HTTP", "zone")
+    for column in ("led", "replicas", "keys", "bytes", "engine", "version", "up"):
+        table.add_column(column, justify="right")
+    for node in status.nodes:
+        table.add_row(*node_cells(node))
+    title = Text(f"cluster {status.cluster_name}  id {status.cluster_id}  epoch {status.epoch}", style="bold")
+    return Group(title, table, *unavailable_lines(status))
+
+
+def unavailable_lines(status: "ClusterStatus") -> list["Text"]:
+    from rich.text import Text
+
+    missing = status.unavailable_partitions
+    if not missing:
+        return []
+    numbers = ", ".join(map(str, missing))
+    return [Text(f"{len(missing)} partitions without a reachable leader: {numbers}", style="bold red")]
+
+
+def node_cells(status: "NodeStatus") -> list["Text"]:
+    from rich.text import Text
+
+    node = status.node
+    place = [node.name, node.state, node.liveness, node.grpc_address, node.http_address, node.zone or "-"]
+    figures = figures_of(status) if status.reachable else ["no answer", *["-"] * 6]
+    return [Text(cell, style=STYLES.get(cell, "")) for cell in [*place, *figures]]
+
+
+def figures_of(status: "NodeStatus") -> list[str]:
+    counts = [status.partitions_led, status.replicas, status.keys]
+    up = f"{status.uptime_s:,.0f} s"
+    return [*map(str, counts), size_text(status.bytes), status.engine, status.version, up]
+
+
+def ring_view(topology: "Topology") -> View:
+    return View(
+        table=lambda: ring_table(topology),
+        json=lambda: asdict(topology),
+        plain=lambda: lines(
+            [partition.number, partition.leader or "-", ",".join(partition.replicas)]
+            for partition in topology.partitions
+        ),
+    )
+
+
+def ring_table(topology: "Topology") -> "RenderableType":
+    from rich.console import Group
+    from rich.text import Text
+
+    names = [node.name for node in topology.nodes]
+    table = plain_table()
+    table.add_column("partition", justify="right")
+    for name in names:
+        table.add_column(name, justify="center", footer=str(led_by(name, topology.partitions)))
+    table.columns[0].footer = "led"
+    table.show_footer = True
+    for partition in topology.partitions:
+        table.add_row(str(partition.number), *(role(name, partition) for name in names))
+    return Group(table, Text("● leads  ○ holds a replica", style="dim"))
+
+
+def led_by(name: str, partitions: "Sequence[Partition]") -> int:
+    return sum(partition.leader == name for partition in partitions)
+
+
+def role(name: str, partition: "Partition") -> str:
+    if partition.leader == name:
+        return "[green]●[/]"
+    return "○" if name in partition.replicas else ""
+
+
+def explanation_view(explanation: "Explanation") -> View:
+    return View(
+        table=lambda: explanation_table(explanation),
+        json=lambda: explanation_json(explanation),
+        plain=lambda: lines([name, *values] for name, *values in explanation_words(explanation)),
+    )
+
+
+def explanation_json(explanation: "Explanation") -> Json:
+    indexes = {name: [json_bytes(value) for value in values] for name, values in explanation.indexes.items()}
+    return {**asdict(explanation), "hash": f"{explanation.hash:016x}", "indexes": indexes}
+
+
+def explanation_words(explanation: "Explanation") -> list[list[str]]:
+    place = [
+        ["key", shown(explanation.key)],
+        ["hash", f"{explanation.hash:016x}"],
+        ["partition", str(explanation.partition)],
+        ["leader", explanation.leader or "-"],
+        ["replicas", ",".join(explanation.replicas)],
+        ["epoch", str(explanation.topology_epoch)],
+        ["exists", "yes" if explanation.exists else "no"],
+    ]
+    return place + (record_words(explanation) if explanation.exists else [])
+
+
+def record_words(explanation: "Explanation") -> list[list[str]]:
+    figures = [
+        ["version", str(explanation.version)],
+        ["created", str(explanation.create_version)],
+        ["value", f"{explanation.value_bytes} B"],
+    ]
+    entries = [(name, value) for name, values in explanation.indexes.items() for value in values]
+    return figures + [["index", f"{shown(name.encode())}={shown(value)}"] for name, value in entries]
+
+
+def explanation_table(explanation: "Explanation") -> "RenderableType":
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    for name, text in explanation_words(explanation):
+        table.add_row(Text(name, style="dim"), Text(text))
+    return table
+
+
+def plain_table(*columns: str) -> "Table":
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    return Table(*columns, box=SIMPLE_HEAD)
+
+
+def lines(rows: Any) -> bytes:
+    """One line per row, words apart by tabs."""
+    return "".join("\t".join(map(str, row)) + "\n" for row in rows).encode()

@@ -1,0 +1,192 @@
+"""`set`, `get`, `delete` and `find`: records by key and by index, from the shell."""
+
+import itertools
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .examples import examples
+from .failure import CommandFailed, ExitCode
+from .options import ENDPOINTS_DEFAULT, Endpoints, Output, Timeout, as_bytes, connect
+from .output import Form, json_line, show, show_bytes, show_table
+from .source import value_of
+
+if TYPE_CHECKING:
+    from ...api.client import Match
+
+TABLE_ROWS_MAX = 1_000  # a table is laid out as a whole; `-o json` and `-o plain` stream
+
+Key = Annotated[str, typer.Argument(metavar="KEY", help="The key.", show_default=False)]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+    app.command("set", epilog=SET_EXAMPLES)(set_record)
+    app.command("get", epilog=GET_EXAMPLES)(get_record)
+    app.command("delete", epilog=DELETE_EXAMPLES)(delete_record)
+    app.command("find", epilog=FIND_EXAMPLES)(find_records)
+
+
+SET_EXAMPLES = examples(
+    "ringhold set greeting hello",
+    "ringhold set user:7 @user.json --index city=Paris --index tag=new --index tag=vip",
+    "date | ringhold set now -",
+    "ringhold set -- balance -5",
+)
+
+
+def set_record(
+    key: Key,
+    value: Annotated[
+        str, typer.Argument(metavar="VALUE", help="The value; `-` reads stdin, `@path` a file.", show_default=False)
+    ],
+    index: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--index", metavar="NAME=VALUE", help="Find the record under VALUE in the index NAME; repeatable."
+        ),
+    ] = None,
+    endpoints: Endpoints = ENDPOINTS_DEFAULT,
+    output: Output = Form.TABLE,
+    timeout: Timeout = 10.0,
+) -> None:
+    """Store a value and its index entries under a key, in place of what was there."""
+    from .record_views import set_view
+
+    indexes = indexes_of(index or [])
+    content = value_of(value)
+    with connect(endpoints, timeout) as client:
+        version = client.set(as_bytes(key), content, indexes=indexes)
+    show(output, set_view(as_bytes(key), version))
+
+
+GET_EXAMPLES = examples(
+    "ringhold get greeting",
+    "ringhold get photo -o plain > photo.jpg",
+    "ringhold get user:7 -o json | jq -r .value",
+)
+
+
+def get_record(
+    key: Key,
+    endpoints: Endpoints = ENDPOINTS_DEFAULT,
+    output: Output = Form.TABLE,
+    timeout: Timeout = 10.0,
+) -> None:
+    """Show the record under a key; `-o plain` gives the bytes of its value, nothing added. Exit code 3: none."""
+    from .record_views import record_view
+
+    with connect(endpoints, timeout) as client:
+        record = client.get(as_bytes(key))
+    show(output, record_view(record))
+
+
+DELETE_EXAMPLES = examples("ringhold delete greeting")
+
+
+def delete_record(
+    key: Key,
+    endpoints: Endpoints = ENDPOINTS_DEFAULT,
+    output: Output = Form.TABLE,
+    timeout: Timeout = 10.0,
+) -> None:
+    """Remove the record under a key. If there is none, that is said and is no failure."""
+    from .record_views import delete_view
+
+    with connect(endpoints, timeout) as client:
+        version = client.delete(as_bytes(key))
+    show(output, delete_view(as_bytes(key), version))
+
+
+FIND_EXAMPLES = examples(
+    "ringhold find city Paris",
+    "ringhold find city --prefix P --values",
+    "ringhold find born --from 1980 --to 1990 --desc --limit 10",
+    "ringhold find city Paris -o plain | wc -l",
+)
+
+
+def find_records(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name of the index.", show_default=False)],
+    value: Annotated[
+        str | None, typer.Argument(metavar="VALUE", help="Matches have this index value.", show_default=False)
+    ] = None,
+    prefix: Annotated[str | None, typer.Option(metavar="P", help="Index values that start with P.")] = None,
+    start: Annotated[str | None, typer.Option("--from", metavar="A", help="Index values from A on.")] = None,
+    end: Annotated[str | None, typer.Option("--to", metavar="B", help="Index values before B.")] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="At most N matches.")] = None,
+    values: Annotated[bool, typer.Option("--values", help="Show the values of the records, too.")] = False,
+    descending: Annotated[bool, typer.Option("--desc", help="Largest index value first.")] = False,
+    endpoints: Endpoints = ENDPOINTS_DEFAULT,
+    output: Output = Form.TABLE,
+    timeout: Timeout = 10.0,
+) -> None:
+    """Find records by an index, in the order of (index value, key). Nothing found is no failure."""
+    check_query(value, prefix, start, end)
+    with connect(endpoints, timeout) as client:
+        matches = client.find(
+            name,
+            optional_bytes(value),
+            prefix=optional_bytes(prefix),
+            start=optional_bytes(start),
+            end=optional_bytes(end),
+            limit=limit,
+            descending=descending,
+            with_records=values,
+        )
+        show_matches(output, matches)
+
+
+def show_matches(output: Form, matches: Iterator["Match"]) -> None:
+    from .record_views import match_json, match_plain
+
+    match output:
+        case Form.TABLE:
+            show_match_table(matches)
+        case Form.JSON:
+            show_lines(json_line(match_json(match)) for match in matches)
+        case Form.PLAIN:
+            show_lines(match_plain(match) for match in matches)
+
+
+def show_match_table(matches: Iterator["Match"]) -> None:
+    from .record_views import match_table
+
+    rows = list(itertools.islice(matches, TABLE_ROWS_MAX))
+    show_table(match_table(rows))
+    if len(rows) == TABLE_ROWS_MAX and next(matches, None) is not None:
+        typer.echo(f"there are more than {TABLE_ROWS_MAX} matches; -o plain or -o json show all", err=True)
+
+
+def show_lines(lines: Iterable[bytes]) -> None:
+    for line in lines:
+        show_bytes(line)
+    sys.stdout.flush()
+
+
+def check_query(value: str | None, prefix: str | None, start: str | None, end: str | None) -> None:
+    by_range = start is not None or end is not None
+    ways = [value is not None, prefix is not None, by_range]
+    if ways.count(True) != 1:
+        raise CommandFailed("find takes a VALUE, or --prefix, or --from and --to: one of them", ExitCode.USAGE)
+
+
+def optional_bytes(argument: str | None) -> bytes | None:
+    return None if argument is None else as_bytes(argument)
+
+
+def indexes_of(entries: Iterable[str]) -> dict[str, list[bytes]]:
+    """Index entries from `NAME=VALUE` arguments, several values of a name in their order.
+
+    >>> indexes_of(["city=Paris", "tag=a", "tag=b"])
+    {'city': [b'Paris'], 'tag': [b'a', b'b']}
+    """
+    indexes: dict[str, list[bytes]] = {}
+    for entry in entries:
+        name, sign, value = entry.partition("=")
+        if not sign or not name:
+            raise CommandFailed(f"--index {entry}: write NAME=VALUE", ExitCode.USAGE)
+        indexes.setdefault(name, []).append(as_bytes(value))
+    return indexes

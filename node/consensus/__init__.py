@@ -1,0 +1,1 @@
+"""In which order a group's keys change."""

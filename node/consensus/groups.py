@@ -1,0 +1,290 @@
+"""All groups of a node: many logs, one write and one sync per tick.
+
+While a sync is under way new commands gather in the groups' open entries. The next tick applies what that sync has
+committed and appends what has gathered in one engine write, answers, and syncs again. See docs/architecture.md.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from ...api.errors import Overloaded, Unavailable
+from ...api.proto.ringhold.storage.v1.records_pb2 import GroupState, HardState, LogEntry
+from .. import keyspace
+from ..clock import Clock
+from ..machine.dedupe import DEDUPE_WINDOW_MS
+from ..machine.machine import Machine, load_state
+from ..machine.staged import Staged
+from ..storage.engine import Engine, View, WriteBatch
+from ..storage.envelope import seal, unseal
+from .core import Committed, Recovered, Replica
+
+ANCHOR_AHEAD_MS_MAX = 24 * 3600 * 1000
+"""How far an anchor may lie ahead of the log time, which falls back when an idle group changes its leader."""
+
+
+class NotLeader(Exception):
+    """This node does not lead the group; `leader` is who may (None: unknown), in `term`. Nothing was appended."""
+
+    def __init__(self, group: int, leader: str | None, term: int) -> None:
+        super().__init__(f"this node does not lead group {group}")
+        self.group = group
+        self.leader = leader
+        self.term = term
+
+
+class AnchorOutOfRange(Exception):
+    """The anchor lies outside the dedupe window, whose newest end is `log_time_ms`. Nothing was appended."""
+
+    def __init__(self, log_time_ms: int) -> None:
+        super().__init__("the anchor lies outside the dedupe window")
+        self.log_time_ms = log_time_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The outcome of a command (encoded), and where it was made."""
+
+    outcome: bytes
+    term: int
+    log_time_ms: int
+
+
+Ticket: TypeAlias = asyncio.Future[Applied]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadAnswer:
+    """The stored rows under the keys asked for, in their order (None: absent)."""
+
+    rows: Sequence[bytes | None]
+    term: int
+    log_time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class GroupsConfig:
+    """Bounds of a tick.
+
+    commands_waiting_max: commands without an outcome on this node; more are refused as overload.
+    applied_per_slice_max: commands applied before the event loop gets its turn again (P8).
+    """
+
+    commands_waiting_max: int = 16_384
+    applied_per_slice_max: int = 256
+
+
+class Groups:
+    """The replicas of this node. `run` is its one loop; everything else is called between two of its awaits."""
+
+    def __init__(self, node_id: str, engine: Engine, clock: Clock, config: GroupsConfig | None = None) -> None:
+        self._node_id = node_id
+        self._engine = engine
+        self._clock = clock
+        self._config = config or GroupsConfig()
+        self._replicas: dict[int, Replica[Ticket]] = {}
+        self._machines: dict[int, Machine] = {}
+        self._dirty: dict[int, None] = {}
+        self._commands_waiting = 0
+        self._work = asyncio.Event()
+        self._campaigned: list[tuple[int, int]] = []
+        self._all_answered = asyncio.Event()
+        self._all_answered.set()
+        self._closed = False
+
+    def open(self, group: int, make_machine: Callable[[int, GroupState], Machine]) -> None:
+        """Take up the replica of a group from what the engine holds, and campaign at the next tick."""
+        state, recovered = self._recover(group)
+        self._machines[group] = make_machine(group, state)
+        self._replicas[group] = Replica(self._node_id, recovered)
+
+    def campaign(self, groups: Iterable[int]) -> None:
+        """Store the votes and first entries of these groups; `run` makes them durable."""
+        batch = WriteBatch()
+        for group in groups:
+            vote, entries = self._replicas[group].campaign(self._clock.now())
+            put_vote(batch, group, vote)
+            put_entries(batch, group, entries)
+            self._campaigned.append((group, entries[-1][0]))
+        self._engine.write(batch)
+        self._work.set()
+
+    @property
+    def hosted(self) -> Sequence[int]:
+        return list(self._replicas)
+
+    @property
+    def led(self) -> Sequence[int]:
+        return [group for group, replica in self._replicas.items() if replica.may_read]
+
+    @property
+    def commands_waiting(self) -> int:
+        return self._commands_waiting
+
+    def machine(self, group: int) -> Machine:
+        return self._machines[group]
+
+    def term(self, group: int) -> int:
+        return self._replicas[group].term
+
+    def log_time_ms(self, group: int) -> int:
+        return self._replicas[group].log_time_ms(self._clock.now())
+
+    def leads(self, group: int) -> bool:
+        """Whether this node may answer reads of the group now."""
+        replica = self._replicas.get(group)
+        return replica is not None and replica.may_read
+
+    def read(self, group: int, keys: Sequence[bytes]) -> ReadAnswer:
+        """The rows under `keys`, linearizable. Raises NotLeader, Damaged."""
+        replica = self._leading(group)
+        if len(keys) == 1:
+            stored: Sequence[bytes | None] = (self._engine.get(keyspace.row_key(group, keys[0])),)
+        else:
+            stored = self._engine.get_many([keyspace.row_key(group, key) for key in keys])
+        rows = [None if sealed is None else unseal(sealed) for sealed in stored]
+        return ReadAnswer(rows, replica.term, replica.log_time_ms(self._clock.now()))
+
+    def view(self) -> View:
+        """The engine as it is now, for queries over groups that `leads` says yes to in the same breath."""
+        return self._engine.snapshot()
+
+    def propose(self, group: int, command: bytes, anchor_ms: int) -> asyncio.Future[Applied]:
+        """Append a command to the group's log; the future is its outcome once it is durable and applied.
+
+        Raises NotLeader, AnchorOutOfRange, Overloaded, Unavailable: then nothing was appended, nor ever will be.
+        """
+        if self._closed:
+            raise Unavailable("DRAINING", "this node is stopping")
+        replica = self._leading(group)
+        log_time_ms = replica.log_time_ms(self._clock.now())
+        if not log_time_ms - DEDUPE_WINDOW_MS < anchor_ms <= log_time_ms + ANCHOR_AHEAD_MS_MAX:
+            raise AnchorOutOfRange(log_time_ms)
+        if self._commands_waiting >= self._config.commands_waiting_max:
+            raise Overloaded("OVERLOADED", "too many commands wait for their commit", {"retry_after_ms": "50"})
+        self._commands_waiting += 1
+        self._all_answered.clear()
+        ticket: Ticket = asyncio.get_running_loop().create_future()
+        replica.propose(command, ticket)
+        self._dirty[group] = None
+        self._work.set()
+        return ticket
+
+    async def run(self) -> None:
+        """Tick for ever. Raises EngineFailed, Damaged (the node stops)."""
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            appended = await self._write_tick()
+            if appended:
+                await self._engine.sync()
+                self._persisted(appended)
+
+    async def drain(self) -> None:
+        """Refuse new commands and return when all accepted ones are answered."""
+        self._closed = True
+        await self._all_answered.wait()
+
+    async def _write_tick(self) -> list[tuple[int, int]]:
+        """Apply what is committed, in slices, and append what is ready with the last: (group, last index) of that."""
+        slices = self._take_committed()
+        for committed in slices[:-1]:
+            self._write_slice(committed, WriteBatch())
+            await asyncio.sleep(0)
+        batch = WriteBatch()
+        appended = self._append_ready(batch)
+        self._write_slice(slices[-1], batch)
+        return appended
+
+    def _take_committed(self) -> list[list[tuple[int, Committed[Ticket]]]]:
+        """Committed entries with their groups, cut into slices that the event loop can bear; at least one slice."""
+        slices: list[list[tuple[int, Committed[Ticket]]]] = [[]]
+        commands = 0
+        for group in self._dirty:
+            for committed in self._replicas[group].take_committed():
+                if commands >= self._config.applied_per_slice_max:
+                    slices.append([])
+                    commands = 0
+                slices[-1].append((group, committed))
+                commands += len(committed.entry.commands)
+        return slices
+
+    def _append_ready(self, batch: WriteBatch) -> list[tuple[int, int]]:
+        """Put one entry for each group with open commands into the batch."""
+        now = self._clock.now()
+        appended = []
+        for group in self._dirty:
+            entries = self._replicas[group].ready(now)
+            if entries:
+                put_entries(batch, group, entries)
+                appended.append((group, entries[-1][0]))
+        appended += self._campaigned
+        self._campaigned = []
+        self._dirty.clear()
+        return appended
+
+    def _write_slice(self, slice_: list[tuple[int, Committed[Ticket]]], batch: WriteBatch) -> None:
+        """Rows, index entries, outcomes and state change in one atomic write; then the answers go out (P4)."""
+        staged = Staged(self._engine, batch)
+        answers = [(group, committed, self._apply(group, committed, staged)) for group, committed in slice_]
+        if batch:
+            self._engine.write(batch)
+        for group, committed, outcomes in answers:
+            self._replicas[group].applied(committed.index)
+            self._answer(self._replicas[group].term, committed, outcomes)
+
+    def _apply(self, group: int, committed: Committed[Ticket], staged: Staged) -> list[bytes]:
+        """Apply an entry and drop it from the log: the sole voter has nobody to send it to."""
+        outcomes = self._machines[group].apply(committed.index, committed.entry, staged)
+        staged.delete(keyspace.log_key(group, committed.index))
+        return outcomes
+
+    def _answer(self, term: int, committed: Committed[Ticket], outcomes: list[bytes]) -> None:
+        for ticket, outcome in zip(committed.tickets, outcomes, strict=False):
+            self._commands_waiting -= 1
+            if not ticket.done():
+                ticket.set_result(Applied(outcome, term, committed.entry.log_time_ms))
+        if self._commands_waiting == 0:
+            self._all_answered.set()
+
+    def _persisted(self, appended: list[tuple[int, int]]) -> None:
+        for group, index in appended:
+            self._replicas[group].persisted(index)
+            self._dirty[group] = None
+        self._work.set()
+
+    def _leading(self, group: int) -> Replica[Ticket]:
+        replica = self._replicas.get(group)
+        if replica is None:
+            raise NotLeader(group, None, 0)
+        if not replica.may_read:
+            raise NotLeader(group, self._node_id if replica.leads else None, replica.term)
+        return replica
+
+    def _recover(self, group: int) -> tuple[GroupState, Recovered]:
+        state = load_state(self._engine, group)
+        vote = self._engine.get(keyspace.vote_key(group))
+        term = 0 if vote is None else HardState.FromString(unseal(vote)).term
+        entries = recovered_entries(self._engine, group, state.applied_index)
+        return state, Recovered(term, state.applied_index, state.log_time_ms, entries)
+
+
+def recovered_entries(engine: Engine, group: int, applied_index: int) -> list[tuple[int, LogEntry]]:
+    """The entries after the applied one. Each was stored in its turn, so a gap is damage: an assertion."""
+    start, end = keyspace.kind_range(keyspace.Kind.LOG, group)
+    entries: list[tuple[int, LogEntry]] = []
+    while rows := engine.scan(start, end, limit=256):
+        entries += [(keyspace.split_log_key(key)[1], LogEntry.FromString(unseal(sealed))) for key, sealed in rows]
+        start = rows[-1][0] + b"\x00"
+    assert [index for index, _ in entries] == list(range(applied_index + 1, applied_index + 1 + len(entries)))
+    return entries
+
+
+def put_vote(batch: WriteBatch, group: int, vote: HardState) -> None:
+    batch.put(keyspace.vote_key(group), seal(vote.SerializeToString()))
+
+
+def put_entries(batch: WriteBatch, group: int, entries: Iterable[tuple[int, LogEntry]]) -> None:
+    for index, entry in entries:
+        batch.put(keyspace.log_key(group, index), seal(entry.SerializeToString()))

@@ -1,0 +1,1 @@
+"""What a node shows: gRPC services and HTTP routes. Check, delegate, translate."""

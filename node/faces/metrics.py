@@ -1,0 +1,83 @@
+"""The metrics of a node, read from its parts when they are scraped: nothing is counted twice."""
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from ..node import Node
+from ..storage.engine import Engine
+from .calls import CallCounters
+
+
+class NodeCollector(Collector):
+    """What /metrics shows."""
+
+    def __init__(self, node: Node, engine: Engine, calls: CallCounters) -> None:
+        self._node = node
+        self._engine = engine
+        self._calls = calls
+
+    def collect(self) -> Iterable[Metric]:
+        yield from self._requests()
+        yield from self._groups()
+        yield from self._gossip()
+        yield from self._storage()
+
+    def _requests(self) -> Iterable[Metric]:
+        finished = CounterMetricFamily(
+            "ringhold_requests", "Finished calls by method and reason.", labels=["method", "reason"]
+        )
+        for (method, reason), count in self._calls.finished.items():
+            finished.add_metric([method, reason], count)
+        yield finished
+        yield gauge("ringhold_requests_in_flight", "Calls that are being answered.", self._calls.in_flight)
+        waiting = self._node.exchange.requests_waiting
+        yield gauge("ringhold_peer_requests_waiting", "Requests to other nodes without an answer.", waiting)
+
+    def _groups(self) -> Iterable[Metric]:
+        described = self._node.describe()
+        led = sum(1 for group in described.led if group.group)
+        yield gauge("ringhold_ready", "1 if this node takes requests.", int(self._node.ready))
+        yield gauge("ringhold_topology_epoch", "Epoch of the topology.", described.topology_epoch)
+        yield gauge("ringhold_partitions_led", "Partitions whose leader is here.", led)
+        yield gauge("ringhold_keys", "Records of the partitions led.", described.keys)
+        yield gauge("ringhold_record_bytes", "Bytes of keys, values and index entries led.", described.bytes)
+        waiting = self._node.groups.commands_waiting
+        yield gauge("ringhold_commands_waiting", "Commands without an outcome.", waiting)
+
+    def _gossip(self) -> Iterable[Metric]:
+        members = GaugeMetricFamily("ringhold_members", "Members by state, this node too.", labels=["state"])
+        counts: dict[str, int] = {}
+        for member in self._node.gossip.members():
+            counts[member.state.name] = counts.get(member.state.name, 0) + 1
+        for state, count in sorted(counts.items()):
+            members.add_metric([state], count)
+        yield members
+        counters = self._node.gossip.counters
+        yield counter("ringhold_gossip_exchanges", "Gossip requests sent.", counters.exchanges_sent)
+        yield counter("ringhold_gossip_exchanges_lost", "Gossip requests without answer.", counters.exchanges_lost)
+        yield counter("ringhold_gossip_malformed", "Malformed gossip requests refused.", counters.requests_malformed)
+        yield gauge("ringhold_health_score", "0 if this node is well (Lifeguard).", self._node.gossip.health_score)
+
+    def _storage(self) -> Iterable[Metric]:
+        stats = self._engine.stats()
+        yield gauge("ringhold_disk_bytes", "Bytes of the engine's files.", stats.disk_bytes)
+        yield counter("ringhold_batches_written", "Atomic batches written.", stats.batches_written)
+        yield counter("ringhold_batches_synced", "Batches made durable.", stats.batches_synced)
+
+
+def gauge(name: str, documentation: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, documentation, value=value)
+
+
+def counter(name: str, documentation: str, value: float) -> Metric:
+    return CounterMetricFamily(name, documentation, value=value)
+
+
+def registry(collector: NodeCollector) -> CollectorRegistry:
+    """A registry of its own: two nodes in one process share nothing."""
+    own = CollectorRegistry()
+    own.register(collector)
+    return own

@@ -1,0 +1,167 @@
+"""The loop around formation: asks the others, founds or joins, and waits until a majority has adopted the cluster."""
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from ..gossip.ports import Exchange, ExchangeFailed
+from ..ring.placement import found
+from ..ring.topology import InvalidTopology, NodeRecord, NodeState, Topology
+from .clock import Clock
+from .formation import FormationState, Found, Join, MalformedState, Wait, decide
+from .topology_store import TopologyStore
+
+ASK_TIMEOUT_S = 0.5
+ASK_PAUSE_S_MIN = 0.03
+ASK_PAUSE_S_MAX = 1.0
+ASKED_MAX = 1_000
+
+FORMATION_ROUTE = "formation"
+TOPOLOGY_ROUTE = "topology"
+REPLICATION_FACTOR = 1
+"""Every partition has one replica, until consensus between nodes exists."""
+
+
+class EventLog(Protocol):
+    """Where a node tells what it does."""
+
+    def __call__(self, event: str, /, **figures: object) -> None:
+        """Record an event with its figures."""
+
+
+class Founding:
+    """Brings this node from whatever its disk holds to a member of a formed cluster."""
+
+    def __init__(
+        self,
+        own: Callable[[], FormationState],
+        seeds: tuple[str, ...],
+        addresses: Callable[[], Iterable[str]],
+        exchange: Exchange,
+        store: TopologyStore,
+        clock: Clock,
+        rng: random.Random,
+        log: EventLog,
+    ) -> None:
+        self._own = own
+        self._seeds = seeds
+        self._addresses = addresses
+        self._exchange = exchange
+        self._store = store
+        self._clock = clock
+        self._rng = rng
+        self._log = log
+        self.waiting_for = ""
+
+    async def run(self) -> None:
+        """Return when this node is in the topology, and a majority of the founders has adopted it."""
+        pause_s = ASK_PAUSE_S_MIN
+        while not self._is_member():
+            await self._try_to_become_one()
+            if not self._is_member():
+                await self._clock.sleep(pause_s)
+                pause_s = min(ASK_PAUSE_S_MAX, pause_s * 1.3)
+        pause_s = ASK_PAUSE_S_MIN
+        while not self._store.formed and not await self._majority_has_adopted():
+            await self._clock.sleep(pause_s)
+            pause_s = min(ASK_PAUSE_S_MAX, pause_s * 1.3)
+        self._say("")
+
+    def _is_member(self) -> bool:
+        topology = self._store.current
+        node = topology.node(self._own().node_id) if topology else None
+        return node is not None and node.state is not NodeState.REMOVED
+
+    async def _try_to_become_one(self) -> None:
+        own = self._own()
+        if not self._seeds and own.expect == 1:
+            await self._found([own])
+            return
+        answers = await self._ask([*self._seeds, *self._addresses()])
+        match decide(own, self._seeds[0] if self._seeds else "", answers):
+            case Found(nodes):
+                await self._found(nodes)
+            case Join(address):
+                await self._join(address)
+            case Wait(reason):
+                self._say(reason)
+
+    async def _found(self, nodes: Iterable[FormationState]) -> None:
+        own = self._own()
+        cluster_id = self._rng.randbytes(8).hex()
+        records = [node_record(state) for state in nodes]
+        topology = found(own.cluster, cluster_id, own.partitions, REPLICATION_FACTOR, records)
+        await self._store.adopt(topology)
+        self._log("founded", cluster=own.cluster, cluster_id=cluster_id, nodes=len(topology.nodes))
+
+    async def _join(self, address: str) -> None:
+        topology = await self.fetch(address)
+        if topology is None:
+            return
+        own = self._own()
+        if topology.cluster_name != own.cluster:
+            self._say(f"the seeds belong to cluster {topology.cluster_name}, this node to {own.cluster}")
+        elif topology.node(own.node_id) is None:
+            namesake = topology.node_named(own.name)
+            taken = f"; its name {own.name} belongs to another node, {namesake.id}" if namesake else ""
+            self._say(f"the cluster {topology.cluster_name} exists and has not admitted this node yet{taken}")
+        else:
+            await self._store.adopt(topology)
+            self._log("adopted", cluster_id=topology.cluster_id, epoch=topology.epoch)
+
+    async def fetch(self, address: str) -> Topology | None:
+        """The topology of the node at `address`; None if it gives none."""
+        try:
+            body = await self._exchange.exchange(address, TOPOLOGY_ROUTE, b"", ASK_TIMEOUT_S)
+            return Topology.from_json(body)
+        except (ExchangeFailed, InvalidTopology):
+            return None
+
+    async def _majority_has_adopted(self) -> bool:
+        topology = self._store.known
+        others = [node for node in topology.nodes if node.id != self._own().node_id]
+        answers = await self._ask([node.http_address for node in others])
+        adopted = {state.node_id for state in answers.values() if state.cluster_id == topology.cluster_id}
+        adopted.add(self._own().node_id)
+        if len(adopted) * 2 > len(topology.nodes):
+            await self._store.mark_formed()
+            return True
+        missing = ", ".join(sorted(node.name for node in others if node.id not in adopted))
+        self._say(f"most nodes have not adopted the cluster yet; missing: {missing}")
+        return False
+
+    async def _ask(self, addresses: Iterable[str]) -> dict[str, FormationState]:
+        """What the nodes at these addresses say of themselves; the silent ones are left out."""
+        asked = list(dict.fromkeys(addresses))[:ASKED_MAX]
+        states = await asyncio.gather(*(self._ask_one(address) for address in asked))
+        return {address: state for address, state in zip(asked, states, strict=True) if state is not None}
+
+    async def _ask_one(self, address: str) -> FormationState | None:
+        own = self._own()
+        if address == own.http_address:
+            return own
+        try:
+            body = await self._exchange.exchange(address, FORMATION_ROUTE, b"", ASK_TIMEOUT_S)
+            return FormationState.decode(body)
+        except (ExchangeFailed, MalformedState):
+            return None
+
+    def _say(self, reason: str) -> None:
+        if reason and reason != self.waiting_for:
+            self._log("waiting", reason=reason)
+        self.waiting_for = reason
+
+
+def node_record(state: FormationState) -> NodeRecord:
+    """A founder as the topology will list it."""
+    return NodeRecord(
+        id=state.node_id,
+        name=state.name,
+        grpc_address=state.grpc_address,
+        http_address=state.http_address,
+        host=state.host,
+        zone=state.zone,
+        weight=state.weight,
+        state=NodeState.NORMAL,
+    )

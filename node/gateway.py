@@ -1,0 +1,273 @@
+"""What a node does for a client, whatever protocol the client speaks: check, route, answer in ringhold.v1 messages.
+
+Deadlines are points on the node's clock. Errors are those of api/errors.py, raised before anything else has happened
+where the input is wrong (P9).
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from ..api.errors import InvalidRequest, KeyNotFound, Overloaded, RingholdError, error_for
+from ..api.limits import Limits, too_large
+from ..api.proto.ringhold.storage.v1 import records_pb2 as stored
+from ..api.proto.ringhold.v1 import kv_pb2
+from ..api.status import to_operation_error
+from ..ring.hashing import partition_of
+from ..ring.topology import Topology, group_of_partition
+from .consensus.groups import Applied
+from .router import Router
+from .scatter import Scatter
+
+REQUEST_ID_BYTES = 16
+
+
+class Gateway:
+    """Serves every key, wherever it lives."""
+
+    def __init__(
+        self,
+        router: Router,
+        scatter: Scatter,
+        topology: Callable[[], Topology],
+        limits: Limits,
+        rng: random.Random,
+    ) -> None:
+        self._router = router
+        self._scatter = scatter
+        self._topology = topology
+        self._limits = limits
+        self._rng = rng
+
+    async def get(self, request: kv_pb2.GetRequest, deadline: float) -> kv_pb2.GetResponse:
+        """The newest record of a key. Raises KeyNotFound, Unavailable."""
+        key = request.key
+        self._limits.check_key(key)
+        topology = self._topology()
+        partition = partition_of(key, topology.partitions)
+        answer = await self._router.read(group_of_partition(partition), (key,), deadline)
+        header = header_of(partition, topology, answer.log_time_ms)
+        return found(key, answer.rows[0], header)
+
+    async def set(self, request: kv_pb2.SetRequest, deadline: float) -> kv_pb2.SetResponse:
+        """Replace a record. Raises Unavailable, InDoubt, Overloaded, InvalidRequest."""
+        self._check_set(request)
+        command = self._command(request.request_id, request.anchor, [set_mutation(request)])
+        partition, topology, applied, outcome = await self._mutate(request.key, command, deadline)
+        header = header_of(partition, topology, applied.log_time_ms)
+        return kv_pb2.SetResponse(version=outcome.results[0].version, header=header)
+
+    async def delete(self, request: kv_pb2.DeleteRequest, deadline: float) -> kv_pb2.DeleteResponse:
+        """Remove a record, if there is one. Raises as `set` does."""
+        self._check_delete(request)
+        command = self._command(request.request_id, request.anchor, [delete_mutation(request)])
+        partition, topology, applied, outcome = await self._mutate(request.key, command, deadline)
+        result = outcome.results[0]
+        header = header_of(partition, topology, applied.log_time_ms)
+        return kv_pb2.DeleteResponse(existed=result.existed, version=result.version, header=header)
+
+    async def get_by_index(self, request: kv_pb2.GetByIndexRequest, deadline: float) -> kv_pb2.GetByIndexResponse:
+        """One page of matches. Raises Incomplete, InvalidRequest."""
+        return await self._scatter.page(request, self._topology(), deadline)
+
+    async def batch(self, request: kv_pb2.BatchRequest, deadline: float) -> kv_pb2.BatchResponse:
+        """All operations, side by side; mutations of one partition keep their order. A failure concerns one operation.
+
+        Raises InvalidRequest if the call as a whole is over a limit.
+        """
+        limits = self._limits
+        if len(request.operations) > limits.batch_operations_max:
+            raise InvalidRequest(
+                "BATCH_TOO_LARGE",
+                f"a batch has at most {limits.batch_operations_max} operations, this one has {len(request.operations)}",
+                {"count": str(len(request.operations)), "limit": str(limits.batch_operations_max)},
+            )
+        if (size := request.ByteSize()) > limits.batch_bytes_max:
+            raise too_large("BATCH_TOO_LARGE", "the batch", size, limits.batch_bytes_max)
+        limits.check_request_id(request.request_id)
+        work = BatchWork(len(request.operations))
+        self._plan(request, work)
+        tasks = [self._batch_reads(partition, items, work, deadline) for partition, items in work.reads.items()]
+        tasks += [self._batch_command(share, work, deadline) for share in work.shares.values()]
+        await asyncio.gather(*tasks)
+        return kv_pb2.BatchResponse(results=work.results)
+
+    def _plan(self, request: kv_pb2.BatchRequest, work: "BatchWork") -> None:
+        """Sort the operations by partition; mutations without a request_id of their own share the batch's."""
+        shared_id = request.request_id or self._rng.randbytes(REQUEST_ID_BYTES)
+        partitions = self._topology().partitions
+        for position, operation in enumerate(request.operations):
+            try:
+                match operation.WhichOneof("kind"):
+                    case "get":
+                        self._limits.check_key(operation.get.key)
+                        partition = partition_of(operation.get.key, partitions)
+                        work.reads.setdefault(partition, []).append((position, operation.get.key))
+                    case "set":
+                        self._check_set(operation.set)
+                        partition = partition_of(operation.set.key, partitions)
+                        share = work.share(partition, operation.set, shared_id)
+                        share.add(position, set_mutation(operation.set))
+                    case "delete":
+                        self._check_delete(operation.delete)
+                        partition = partition_of(operation.delete.key, partitions)
+                        share = work.share(partition, operation.delete, shared_id)
+                        share.add(position, delete_mutation(operation.delete))
+                    case _:
+                        raise InvalidRequest("BATCH_OPERATION_EMPTY", f"operation {position} of the batch is empty")
+            except RingholdError as error:
+                work.results[position] = failed(error)
+
+    async def _batch_reads(
+        self, partition: int, items: list[tuple[int, bytes]], work: "BatchWork", deadline: float
+    ) -> None:
+        topology = self._topology()
+        try:
+            answer = await self._router.read(group_of_partition(partition), [key for _, key in items], deadline)
+        except RingholdError as error:
+            work.fail((position for position, _ in items), error)
+            return
+        header = header_of(partition, topology, answer.log_time_ms)
+        for (position, key), row in zip(items, answer.rows, strict=True):
+            try:
+                work.results[position] = kv_pb2.OperationResult(get=found(key, row, header))
+            except KeyNotFound as error:
+                work.results[position] = failed(error)
+
+    async def _batch_command(self, share: "Share", work: "BatchWork", deadline: float) -> None:
+        topology = self._topology()
+        command = self._command(share.request_id, share.anchor, share.mutations)
+        try:
+            applied = await self._router.propose(group_of_partition(share.partition), command, deadline)
+            outcome = accepted(applied)
+        except RingholdError as error:
+            work.fail(share.positions, error)
+            return
+        header = header_of(share.partition, topology, applied.log_time_ms)
+        for position, mutation, result in zip(share.positions, share.mutations, outcome.results, strict=True):
+            work.results[position] = mutation_result(mutation, result, header)
+
+    async def _mutate(
+        self, key: bytes, command: stored.Command, deadline: float
+    ) -> tuple[int, Topology, Applied, stored.Outcome]:
+        topology = self._topology()
+        partition = partition_of(key, topology.partitions)
+        applied = await self._router.propose(group_of_partition(partition), command, deadline)
+        return partition, topology, applied, accepted(applied)
+
+    def _command(self, request_id: bytes, anchor: int, mutations: Sequence[stored.Mutation]) -> stored.Command:
+        identity = request_id or self._rng.randbytes(REQUEST_ID_BYTES)
+        return stored.Command(request_id=identity, anchor_ms=anchor, mutations=mutations)
+
+    def _check_set(self, request: kv_pb2.SetRequest) -> None:
+        limits = self._limits
+        limits.check_key(request.key)
+        limits.check_value(request.value)
+        limits.check_request_id(request.request_id)
+        if request.indexes:
+            limits.check_indexes((entry.name, entry.value) for entry in request.indexes)
+
+    def _check_delete(self, request: kv_pb2.DeleteRequest) -> None:
+        self._limits.check_key(request.key)
+        self._limits.check_request_id(request.request_id)
+
+
+@dataclass(slots=True)
+class Share:
+    """The mutations of a batch that are one command: one partition, one request_id."""
+
+    partition: int
+    request_id: bytes
+    anchor: int
+    positions: list[int] = field(default_factory=list)
+    mutations: list[stored.Mutation] = field(default_factory=list)
+
+    def add(self, position: int, mutation: stored.Mutation) -> None:
+        self.positions.append(position)
+        self.mutations.append(mutation)
+
+
+class BatchWork:
+    """A batch sorted by where it goes, and its results by position."""
+
+    def __init__(self, operations: int) -> None:
+        self.results = [kv_pb2.OperationResult() for _ in range(operations)]
+        self.reads: dict[int, list[tuple[int, bytes]]] = {}
+        self.shares: dict[tuple[int, bytes], Share] = {}
+
+    def share(self, partition: int, request: kv_pb2.SetRequest | kv_pb2.DeleteRequest, shared_id: bytes) -> Share:
+        """The command that a mutation belongs to; the first anchor given is the command's."""
+        request_id = request.request_id or shared_id
+        share = self.shares.get((partition, request_id))
+        if share is None:
+            share = self.shares[partition, request_id] = Share(partition, request_id, request.anchor)
+        share.anchor = share.anchor or request.anchor
+        return share
+
+    def fail(self, positions: Iterable[int], error: RingholdError) -> None:
+        for position in positions:
+            self.results[position] = failed(error)
+
+
+def header_of(partition: int, topology: Topology, log_time_ms: int) -> kv_pb2.Header:
+    return kv_pb2.Header(partition=partition, topology_epoch=topology.epoch, log_time_ms=log_time_ms)
+
+
+def found(key: bytes, row: bytes | None, header: kv_pb2.Header) -> kv_pb2.GetResponse:
+    """The answer to a read. Raises KeyNotFound if there is no row."""
+    if row is None:
+        details = {"partition": str(header.partition), "log_time_ms": str(header.log_time_ms)}
+        raise KeyNotFound("KEY_NOT_FOUND", "there is no record under this key", details)
+    record = stored.Row.FromString(row)
+    return kv_pb2.GetResponse(
+        value=record.value,
+        version=record.version,
+        create_version=record.create_version,
+        indexes=index_entries(record),
+        header=header,
+    )
+
+
+def index_entries(record: stored.Row) -> list[kv_pb2.IndexEntry]:
+    return [kv_pb2.IndexEntry(name=entry.name, value=entry.value) for entry in record.indexes]
+
+
+def set_mutation(request: kv_pb2.SetRequest) -> stored.Mutation:
+    entries = [stored.IndexEntry(name=entry.name, value=entry.value) for entry in request.indexes]
+    return stored.Mutation(set=stored.Set(key=request.key, value=request.value, indexes=entries))
+
+
+def delete_mutation(request: kv_pb2.DeleteRequest) -> stored.Mutation:
+    return stored.Mutation(delete=stored.Delete(key=request.key))
+
+
+def accepted(applied: Applied) -> stored.Outcome:
+    """The outcome of a command that took effect. Raises the error that any other verdict stands for."""
+    outcome = stored.Outcome.FromString(applied.outcome)
+    match outcome.verdict:
+        case stored.VERDICT_APPLIED:
+            return outcome
+        case stored.VERDICT_EXPIRED:
+            details = {"log_time_ms": str(applied.log_time_ms)}
+            raise error_for("REQUEST_EXPIRED", "the anchor is older than the window of recognition", details)
+        case stored.VERDICT_REUSED:
+            raise error_for("REQUEST_ID_REUSED", "this request_id was used before with another payload")
+        case stored.VERDICT_DEDUPE_FULL:
+            details = {"retry_after_ms": "1000"}
+            raise Overloaded("DEDUPE_FULL", "the partition's table of recent requests is full", details)
+    raise AssertionError(f"a verdict that no state machine gives: {outcome.verdict}")
+
+
+def mutation_result(
+    mutation: stored.Mutation, result: stored.MutationResult, header: kv_pb2.Header
+) -> kv_pb2.OperationResult:
+    if mutation.HasField("set"):
+        return kv_pb2.OperationResult(set=kv_pb2.SetResponse(version=result.version, header=header))
+    response = kv_pb2.DeleteResponse(existed=result.existed, version=result.version, header=header)
+    return kv_pb2.OperationResult(delete=response)
+
+
+def failed(error: RingholdError) -> kv_pb2.OperationResult:
+    """An operation's failure inside a batch."""
+    return kv_pb2.OperationResult(error=to_operation_error(error))

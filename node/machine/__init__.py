@@ -1,0 +1,1 @@
+"""What a committed command does to the rows: deterministic, reads nothing local."""

@@ -1,0 +1,150 @@
+"""The machine of a partition: rows, index entries, versions, counters; each command takes effect at most once (P3, P4).
+
+A row and its index entries, the dedupe record and the group's state are staged together and so change in one atomic
+step. See docs/storage-format.md for what is written.
+"""
+
+from google.protobuf.message import DecodeError
+
+from ...api.proto.ringhold.storage.v1.records_pb2 import (
+    VERDICT_APPLIED,
+    Command,
+    Delete,
+    GroupState,
+    LogEntry,
+    Mutation,
+    MutationResult,
+    Outcome,
+    Row,
+    Set,
+)
+from ..keyspace import Kind, escape, prefix
+from ..storage.envelope import seal, unseal
+from .dedupe import DEDUPE_RECORDS_MAX, DedupeTable, fingerprint_of
+from .machine import UnknownCommand, advance, stage_state
+from .staged import Staged
+
+
+def parse_command(encoded: bytes) -> Command:
+    """A storage.v1.Command. Raises UnknownCommand if it is none, or one with parts that this version does not know.
+
+    A leader calls it before it appends a command, for a command in the log that can't be read stops every replica.
+    """
+    try:
+        command = Command.FromString(encoded)
+    except DecodeError as error:
+        raise UnknownCommand(f"{len(encoded)} bytes that are no command") from error
+    command.DiscardUnknownFields()
+    if command.ByteSize() != len(encoded) or not all(mutation.WhichOneof("kind") for mutation in command.mutations):
+        raise UnknownCommand("a command with parts that this version does not know")
+    return command
+
+
+class RecordMachine:
+    """Applies Sets and Deletes to the rows of one group. `state` is taken over and changed in place."""
+
+    def __init__(self, group: int, state: GroupState, *, dedupe_records_max: int = DEDUPE_RECORDS_MAX) -> None:
+        self.state = state
+        self._group = group
+        self._dedupe = DedupeTable(group, state, dedupe_records_max)
+        self._row_prefix = prefix(Kind.ROW, group)
+        self._index_prefix = prefix(Kind.INDEX, group)
+
+    def apply(self, index: int, entry: LogEntry, staged: Staged) -> list[bytes]:
+        """Encoded storage.v1.Outcome per command. The contract is on `Machine`."""
+        commands = [parse_command(encoded) for encoded in entry.commands]
+        advance(self.state, index, entry)
+        self._prefetch(commands, staged)
+        self._dedupe.evict(len(commands), staged)
+        outcomes = [self._run(command, staged) for command in commands]
+        stage_state(self.state, self._group, staged)
+        return outcomes
+
+    def _prefetch(self, commands: list[Command], staged: Staged) -> None:
+        keys: list[bytes] = []
+        for command in commands:
+            keys.append(self._dedupe.key(command))
+            keys += [self._row_prefix + _key_of(mutation) for mutation in command.mutations]
+        staged.prefetch(keys)
+
+    def _run(self, command: Command, staged: Staged) -> bytes:
+        key = self._dedupe.key(command)
+        mutations = command.mutations
+        fingerprint = fingerprint_of(mutations)
+        known = self._dedupe.answer(key, command, fingerprint, staged)
+        if known is not None:
+            return known
+        outcome = Outcome(
+            verdict=VERDICT_APPLIED,
+            results=[self._mutate(mutation, staged) for mutation in mutations],
+            log_time_ms=self.state.log_time_ms,
+            fingerprint=fingerprint,
+        ).SerializeToString()
+        self._dedupe.record(key, outcome, staged)
+        return outcome
+
+    def _mutate(self, mutation: Mutation, staged: Staged) -> MutationResult:
+        if mutation.HasField("set"):
+            return self._set(mutation.set, staged)
+        return self._delete(mutation.delete, staged)
+
+    def _set(self, change: Set, staged: Staged) -> MutationResult:
+        state, key = self.state, change.key
+        state.revision += 1
+        version = state.revision
+        row = Row(value=change.value, version=version, create_version=version, indexes=change.indexes)
+        row_key = self._row_prefix + key
+        old = _load(row_key, staged)
+        if old is None:
+            state.keys += 1
+            self._replace_entries([], self._index_keys(row, key), staged)
+        else:
+            row.create_version = old.create_version
+            state.bytes -= record_bytes(key, old)
+            self._replace_entries(self._index_keys(old, key), self._index_keys(row, key), staged)
+        state.bytes += record_bytes(key, row)
+        staged.put(row_key, seal(row.SerializeToString()))
+        return MutationResult(version=version, existed=old is not None)
+
+    def _delete(self, change: Delete, staged: Staged) -> MutationResult:
+        state, key = self.state, change.key
+        row_key = self._row_prefix + key
+        old = _load(row_key, staged)
+        if old is None:
+            return MutationResult()
+        state.revision += 1
+        state.keys -= 1
+        state.bytes -= record_bytes(key, old)
+        staged.delete(row_key)
+        self._replace_entries(self._index_keys(old, key), [], staged)
+        return MutationResult(version=state.revision, existed=True)
+
+    def _index_keys(self, row: Row, key: bytes) -> list[bytes]:
+        start = self._index_prefix
+        return [start + escape(entry.name.encode()) + escape(entry.value) + key for entry in row.indexes]
+
+    def _replace_entries(self, old: list[bytes], new: list[bytes], staged: Staged) -> None:
+        if old == new:
+            return
+        kept = set(old).intersection(new)
+        for index_key in old:
+            if index_key not in kept:
+                staged.delete(index_key)
+        for index_key in new:
+            if index_key not in kept:
+                staged.put(index_key, b"")
+
+
+def record_bytes(key: bytes, row: Row) -> int:
+    """What a record counts for in `GroupState.bytes`: key, value, and name and value of its index entries."""
+    entries = sum(len(entry.name.encode()) + len(entry.value) for entry in row.indexes)
+    return len(key) + len(row.value) + entries
+
+
+def _load(row_key: bytes, staged: Staged) -> Row | None:
+    stored = staged.get(row_key)
+    return None if stored is None else Row.FromString(unseal(stored))
+
+
+def _key_of(mutation: Mutation) -> bytes:
+    return mutation.set.key if mutation.HasField("set") else mutation.delete.key

@@ -1,0 +1,162 @@
+"""The machine of the system group: the topology, changed by committed commands only (DESIGN section 5).
+
+The topology is the one row of group 0. Each command names the epoch that it was made for and does nothing at another:
+of two proposers that saw the same epoch only one succeeds, and a repetition does no harm.
+"""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+from typing import Any
+
+from ...api.proto.ringhold.storage.v1.records_pb2 import GroupState, LogEntry, Row
+from ...ring.topology import SYSTEM_GROUP, InvalidTopology, NodeRecord, NodeState, Topology
+from ..keyspace import row_key, state_key
+from ..storage.engine import WriteBatch
+from ..storage.envelope import seal, unseal
+from .machine import UnknownCommand, advance, stage_state
+from .records import record_bytes
+from .staged import Reader, Staged
+
+COMMAND_VERSION = 1
+TOPOLOGY_KEY = b"topology"
+
+_ROW_KEY = row_key(SYSTEM_GROUP, TOPOLOGY_KEY)
+_COMMAND_FIELDS = {"version", "kind", "epoch", "node"}
+_NODE_TYPES = {field.name: int if field.name == "weight" else str for field in fields(NodeRecord)}
+
+
+class ChangeKind(StrEnum):
+    """What a command does to its node. `ADD_NODE` wants an id that is new, `UPDATE_NODE` one that is there."""
+
+    ADD_NODE = "add_node"
+    UPDATE_NODE = "update_node"
+
+
+class TopologyVerdict(StrEnum):
+    """What became of a command. `REFUSED`: the topology that it asks for would break a rule."""
+
+    APPLIED = "applied"
+    OTHER_EPOCH = "other_epoch"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeNode:
+    """Put `node` into the topology, if that is still at `epoch`.
+
+    In the log: UTF-8 JSON {"version": 1, "kind": …, "epoch": …, "node": {field: value, …}}.
+    """
+
+    kind: ChangeKind
+    epoch: int
+    node: NodeRecord
+
+    def encode(self) -> bytes:
+        command = {"version": COMMAND_VERSION, "kind": self.kind, "epoch": self.epoch, "node": asdict(self.node)}
+        return json.dumps(command, sort_keys=True, separators=(",", ":")).encode()
+
+    @staticmethod
+    def decode(encoded: bytes) -> "ChangeNode":
+        """Raises UnknownCommand. A leader calls it before it appends a command."""
+        command = _command(encoded)
+        kind, epoch = command["kind"], command["epoch"]
+        if kind not in tuple(ChangeKind) or type(epoch) is not int:
+            raise UnknownCommand("a topology command of an unknown kind")
+        return ChangeNode(ChangeKind(kind), epoch, _node(command["node"]))
+
+
+@dataclass(frozen=True, slots=True)
+class TopologyOutcome:
+    """The verdict on a command, the epoch after it, and why it was refused (empty otherwise)."""
+
+    verdict: TopologyVerdict
+    epoch: int
+    message: str = ""
+
+    def encode(self) -> bytes:
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":")).encode()
+
+    @staticmethod
+    def decode(encoded: bytes) -> "TopologyOutcome":
+        """Raises ValueError, KeyError or TypeError for bytes that `encode` did not write."""
+        outcome = json.loads(encoded)
+        return TopologyOutcome(TopologyVerdict(outcome["verdict"]), outcome["epoch"], outcome["message"])
+
+
+class TopologyMachine:
+    """Applies changes of nodes to the topology. `state` is taken over and changed in place."""
+
+    def __init__(self, state: GroupState, topology: Topology) -> None:
+        self.state = state
+        self.topology = topology
+
+    def apply(self, index: int, entry: LogEntry, staged: Staged) -> list[bytes]:
+        """Encoded TopologyOutcome per command. The contract is on `Machine`."""
+        commands = [ChangeNode.decode(encoded) for encoded in entry.commands]
+        before = self.topology
+        advance(self.state, index, entry)
+        outcomes = [self._change(command).encode() for command in commands]
+        if self.topology is not before:
+            _count(self.state, self.topology)
+            staged.put(_ROW_KEY, _stored(self.topology, self.state))
+        stage_state(self.state, SYSTEM_GROUP, staged)
+        return outcomes
+
+    def _change(self, command: ChangeNode) -> TopologyOutcome:
+        epoch = self.topology.epoch
+        if command.epoch != epoch:
+            return TopologyOutcome(TopologyVerdict.OTHER_EPOCH, epoch)
+        known = self.topology.node(command.node.id) is not None
+        if known is not (command.kind is ChangeKind.UPDATE_NODE):
+            message = f"the node {command.node.id} is {'there already' if known else 'not there'}"
+            return TopologyOutcome(TopologyVerdict.REFUSED, epoch, message)
+        try:
+            self.topology = self.topology.with_node(command.node)
+        except InvalidTopology as error:
+            return TopologyOutcome(TopologyVerdict.REFUSED, epoch, str(error))
+        self.state.revision += 1
+        return TopologyOutcome(TopologyVerdict.APPLIED, self.topology.epoch)
+
+
+def found_system_group(topology: Topology, batch: WriteBatch) -> None:
+    """Stage the system group as it is before its first entry: with the topology that the cluster is founded on."""
+    state = GroupState(revision=1)
+    _count(state, topology)
+    batch.put(_ROW_KEY, _stored(topology, state))
+    batch.put(state_key(SYSTEM_GROUP), seal(state.SerializeToString()))
+
+
+def load_topology(reader: Reader) -> Topology | None:
+    """The stored topology, None if the system group is not here. Raises Damaged, InvalidTopology (newer form)."""
+    stored = reader.get(_ROW_KEY)
+    return None if stored is None else Topology.from_json(Row.FromString(unseal(stored)).value)
+
+
+def _stored(topology: Topology, state: GroupState) -> bytes:
+    row = Row(value=topology.to_json(), version=state.revision, create_version=1)
+    return seal(row.SerializeToString())
+
+
+def _count(state: GroupState, topology: Topology) -> None:
+    state.keys = 1
+    state.bytes = record_bytes(TOPOLOGY_KEY, Row(value=topology.to_json()))
+
+
+def _command(encoded: bytes) -> dict[str, Any]:
+    try:
+        command = json.loads(encoded.decode())
+    except (ValueError, RecursionError) as error:
+        raise UnknownCommand("a topology command that is not JSON") from error
+    if not isinstance(command, dict) or command.keys() != _COMMAND_FIELDS or command["version"] != COMMAND_VERSION:
+        raise UnknownCommand("a topology command of an unknown form")
+    return command
+
+
+def _node(described: object) -> NodeRecord:
+    if not isinstance(described, dict) or {name: type(value) for name, value in described.items()} != _NODE_TYPES:
+        raise UnknownCommand("a topology command with an unknown form of node")
+    try:
+        return NodeRecord(**{**described, "state": NodeState(described["state"])})
+    except ValueError as error:
+        raise UnknownCommand(f"a topology command with an invalid node: {error}") from error

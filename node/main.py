@@ -1,0 +1,279 @@
+"""A node as a process: opens its folder, binds its ports, runs until it is told to stop.
+
+Only here the injected parts of a node become real ones: the machine's clock, grpc, aiohttp, the engine on disk.
+"""
+
+import asyncio
+import gc
+import random
+import secrets
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import grpc
+from aiohttp import web
+from google.protobuf.internal import api_implementation
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+from grpc_reflection.v1alpha import reflection
+
+from ..api.limits import Limits
+from ..api.proto.ringhold.internal.v1.peer_pb2_grpc import add_PeerServicer_to_server
+from ..gossip.config import lan, local
+from ..gossip.http import SERVER_KEEPALIVE_S, ClusterGuard, HttpExchange
+from .clock import BootClock, Clock
+from .config import NodeConfig, parse_address
+from .faces.calls import Calls
+from .faces.http import application
+from .faces.kv import SERVICES, handlers
+from .faces.metrics import NodeCollector, registry
+from .known_members import KnownMembers
+from .logs import get_logger
+from .node import Node, NodeSettings
+from .peers.grpc_transport import GrpcTransport
+from .peers.transport import Transport
+from .storage.engine import Engine, EngineFailed
+from .storage.folder import DataFolder, FolderError, Identity
+from .storage.opening import EngineUnavailable, open_engine
+from .supervisor import Supervisor
+
+HARD_MESSAGE_BYTES_MAX_FACTOR = 4
+"""Messages up to this multiple of the limit are read, to be refused with a clear error; larger ones by the library."""
+
+
+class StartupError(Exception):
+    """The node can't start; the message is the sentence to show."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """Why the process ends: a signal (None) or a failure."""
+
+    stop: asyncio.Event
+    failure: str | None = None
+
+
+async def run_node(config: NodeConfig) -> int:
+    """Run a node until SIGTERM or SIGINT: 0; until it fails: 1. Raises StartupError."""
+    assert api_implementation.Type() == "upb", "protobuf's upb backend is required"
+    log = get_logger("node")
+    outcome = Outcome(asyncio.Event())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, outcome.stop.set)
+
+    def fail(name: str, error: BaseException) -> None:
+        log.error("failed", part=name, error=f"{type(error).__name__}: {error}", exc_info=error)
+        outcome.failure = name
+        outcome.stop.set()
+
+    try:
+        async with running(config, fail):
+            gc.collect()
+            gc.freeze()
+            await outcome.stop.wait()
+    except (FolderError, EngineUnavailable, EngineFailed) as error:
+        raise StartupError(str(error)) from error
+    log.info("stopped")
+    return 1 if outcome.failure else 0
+
+
+@asynccontextmanager
+async def running(config: NodeConfig, fail: Callable[[str, BaseException], None]) -> AsyncIterator[Node]:
+    """A node that serves on real ports; leaving the block drains and stops it."""
+    clock = BootClock()
+    rng = random.Random(secrets.randbits(128))
+    async with AsyncExitStack() as stack:
+        folder = DataFolder(config.data_dir)
+        stack.callback(folder.close)
+        server = grpc_server(config.limits)
+        bind_grpc(server, config.grpc)
+        listener = bind_http(config.http)
+        stack.callback(listener.close)
+        identity = begin(folder, config)
+        engine = open_engine(config.engine, folder.engine_path)
+        stack.callback(engine.close)
+        guard = ClusterGuard(config.cluster, lambda: node.store.cluster_id)
+        exchange = HttpExchange(guard)
+        stack.push_async_callback(exchange.close)
+        node = assemble(config, identity, engine, exchange, clock, rng, fail)
+        await serve_http(node, engine, guard, listener, config, server, clock, stack)
+        await node.start()
+        try:
+            yield node
+        finally:
+            await stop(node, server, config.drain_timeout_s)
+
+
+def begin(folder: DataFolder, config: NodeConfig) -> Identity:
+    """The folder's identity, one generation on, durable before anybody hears of it."""
+    stored = folder.identity()
+    name = config.name or (stored.name if stored else f"node-{secrets.token_hex(3)}")
+    folder.open_identity(name=name, cluster=config.cluster, engine=config.engine)
+    return folder.begin_generation()
+
+
+def assemble(
+    config: NodeConfig,
+    identity: Identity,
+    engine: Engine,
+    exchange: HttpExchange,
+    clock: Clock,
+    rng: random.Random,
+    fail: Callable[[str, BaseException], None],
+) -> Node:
+    """The node over its real parts."""
+    settings = settings_of(config, identity)
+    known = KnownMembers(engine, lambda name, work: node.supervisor.spawn(name, work))  # noqa: PLW0108 - made below
+    logger = get_logger("node").bind(node=settings.name)
+
+    def log(event: str, /, **figures: object) -> None:
+        logger.info(event, **figures)
+
+    def transport(cluster_id: Callable[[], str], supervisor: Supervisor) -> Transport:
+        return GrpcTransport(settings.node_id, settings.generation, cluster_id, supervisor, rng)
+
+    node = Node(
+        settings,
+        engine=engine,
+        transport=transport,
+        gossip_exchange=exchange,
+        known_members=known.load(),
+        persist_member=known.keep,
+        forget_member=known.forget,
+        clock=clock,
+        rng=rng,
+        log=log,
+        on_failure=fail,
+    )
+    return node
+
+
+def settings_of(config: NodeConfig, identity: Identity) -> NodeSettings:
+    host, _ = parse_address(config.http_address, "http")
+    loopback = is_loopback(host)
+    alone = not config.seeds and loopback
+    return NodeSettings(
+        node_id=identity.node_id,
+        generation=identity.generation,
+        name=identity.name,
+        cluster=config.cluster,
+        grpc_address=config.grpc_address,
+        http_address=config.http_address,
+        host=config.host or socket.gethostname(),
+        zone=config.zone,
+        weight=config.weight,
+        seeds=config.seeds,
+        expect=config.expect or (1 if alone else 0),
+        partitions=config.partitions,
+        engine=config.engine,
+        limits=config.limits,
+        gossip=local() if loopback else lan(),
+    )
+
+
+def is_loopback(host: str) -> bool:
+    return host in {"localhost", "::1"} or host.startswith("127.")
+
+
+def grpc_server(limits: Limits) -> grpc.aio.Server:
+    """The gRPC server, with the bounds that the library enforces."""
+    return grpc.aio.server(
+        options=(
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_receive_message_length", limits.message_bytes_max * HARD_MESSAGE_BYTES_MAX_FACTOR),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.max_metadata_size", limits.metadata_bytes_max),
+            ("grpc.max_concurrent_streams", limits.streams_per_connection_max),
+            ("grpc.keepalive_time_ms", 10_000),
+            ("grpc.keepalive_timeout_ms", 5_000),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", 2_000),
+            ("grpc.http2.max_pings_without_data", 0),
+        )
+    )
+
+
+def bind_grpc(server: grpc.aio.Server, address: str) -> None:
+    """Raises StartupError if the address can't be bound."""
+    host, port = parse_address(address, "grpc")
+    probe_port(host, port, "gRPC")
+    try:
+        server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise StartupError(f"gRPC can't listen on {address}: {error}") from error
+
+
+def probe_port(host: str, port: int, what: str) -> None:
+    """The library says only that binding failed; this says why. Raises StartupError."""
+    bind(host, port, what).close()
+
+
+def bind(host: str, port: int, what: str) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        reason = "the port is in use" if error.errno == 98 else error.strerror
+        raise StartupError(f"{what} can't listen on {host}:{port}: {reason}") from error
+    return listener
+
+
+def bind_http(address: str) -> socket.socket:
+    host, port = parse_address(address, "http")
+    return bind(host, port, "HTTP")
+
+
+async def serve_http(
+    node: Node,
+    engine: Engine,
+    guard: ClusterGuard,
+    listener: socket.socket,
+    config: NodeConfig,
+    server: grpc.aio.Server,
+    clock: Clock,
+    stack: AsyncExitStack,
+) -> None:
+    """Start both servers; until the node is ready, calls are refused with the reason."""
+    calls = Calls(node.check_ready, config.limits, clock, node.supervisor)
+    server.add_generic_rpc_handlers(handlers(calls, node.gateway, node.overview))
+    assert isinstance(node.transport, GrpcTransport)
+    add_PeerServicer_to_server(node.transport, server)
+    health = HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    reflection.enable_server_reflection((*SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name), server)
+    node.on_ready_change(lambda ready: node.supervisor.spawn("health", tell_health(health, ready)))
+    await tell_health(health, ready=False)
+    await server.start()
+    runner = web.AppRunner(
+        application(node, guard, registry(NodeCollector(node, engine, calls.counters))),
+        keepalive_timeout=SERVER_KEEPALIVE_S,
+        access_log=None,
+    )
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    await web.SockSite(runner, listener).start()
+
+
+async def tell_health(health: HealthServicer, ready: bool) -> None:
+    status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
+    for service in ("", *SERVICES):
+        await health.set(service, status)
+
+
+async def stop(node: Node, server: grpc.aio.Server, drain_timeout_s: float) -> None:
+    """Readiness off, running calls to their end, then everything closed: within the drain timeout and a little."""
+    node.begin_drain()
+    stopping = asyncio.ensure_future(server.stop(drain_timeout_s / 2))
+    try:
+        async with asyncio.timeout(drain_timeout_s):
+            await node.stop()
+            await stopping
+    except TimeoutError:
+        get_logger("node").warning("drain cut short", seconds=drain_timeout_s)

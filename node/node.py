@@ -1,0 +1,343 @@
+"""One node, put together from its parts, with time, network, storage and chance injected: the simulator runs this too.
+
+Starting: gossip first, then formation until the node is a member, then the groups, then requests are served.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from .. import __version__
+from ..api.errors import Unavailable
+from ..api.limits import Limits
+from ..api.proto.ringhold.internal.v1.peer_pb2 import DescribeReply, LedGroup
+from ..api.proto.ringhold.storage.v1.records_pb2 import GroupState
+from ..gossip.agent import GossipAgent, GossipListener
+from ..gossip.config import GossipConfig
+from ..gossip.member import Member, MemberState
+from ..gossip.ports import Exchange as GossipExchange
+from ..ring.topology import SYSTEM_GROUP, NodeRecord, NodeState, Topology, group_of_partition
+from .admission import Admission
+from .clock import Clock
+from .consensus.groups import Groups
+from .formation import FormationState, seeds_hash
+from .founding import FORMATION_ROUTE, TOPOLOGY_ROUTE, EventLog, Founding
+from .gateway import Gateway
+from .machine.machine import Machine
+from .machine.records import RecordMachine
+from .machine.topology_machine import TopologyMachine, load_topology
+from .overview import Overview
+from .peers.exchange import Exchange
+from .peers.transport import Transport
+from .router import Router
+from .routes import Routes
+from .scatter import Scatter
+from .service import PeerService
+from .shards import Shards
+from .storage.engine import Engine
+from .supervisor import Supervisor
+from .topology_store import TopologyStore
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """Who a node is and what it was told; see NodeConfig for the meaning."""
+
+    node_id: str
+    generation: int
+    name: str
+    cluster: str
+    grpc_address: str
+    http_address: str
+    host: str
+    zone: str
+    weight: int
+    seeds: tuple[str, ...]
+    expect: int
+    partitions: int
+    engine: str
+    limits: Limits
+    gossip: GossipConfig
+
+
+class TransportFactory(Protocol):
+    """Makes the transport, which needs the cluster id as soon as there is one."""
+
+    def __call__(self, cluster_id: Callable[[], str], supervisor: Supervisor) -> Transport: ...
+
+
+class Node:
+    """A node's whole life between `start` and `stop`."""
+
+    def __init__(
+        self,
+        settings: NodeSettings,
+        *,
+        engine: Engine,
+        transport: TransportFactory,
+        gossip_exchange: GossipExchange,
+        known_members: tuple[Member, ...],
+        persist_member: Callable[[Member], None],
+        forget_member: Callable[[str], None],
+        clock: Clock,
+        rng: random.Random,
+        log: EventLog,
+        on_failure: Callable[[str, BaseException], None],
+    ) -> None:
+        self.settings = settings
+        self._engine = engine
+        self._clock = clock
+        self._log = log
+        self._began = clock.now()
+        self._ready = False
+        self._draining = False
+        self._ready_listeners: list[Callable[[bool], object]] = []
+        self.supervisor = Supervisor(on_failure)
+        self.store = TopologyStore(settings.node_id, engine)
+        self.groups = Groups(settings.node_id, engine, clock)
+        self.routes = Routes()
+        self.shards = Shards(self.groups)
+        service = PeerService(self.groups, self.shards, self.describe, self.supervisor)
+        self.transport = transport(lambda: self.store.cluster_id, self.supervisor)
+        self.exchange = Exchange(self.transport, service, self.supervisor)
+        node_id = settings.node_id
+        self.router = Router(node_id, self.groups, self.exchange, self.routes, clock, rng)
+        scatter = Scatter(node_id, self.shards, self.router, self.routes, clock, rng, settings.limits)
+        self.gateway = Gateway(self.router, scatter, lambda: self.store.known, settings.limits, rng)
+        self.gossip = GossipAgent(
+            self._own_member(rng),
+            seeds=settings.seeds,
+            known=known_members,
+            config=settings.gossip,
+            exchange=gossip_exchange,
+            clock=clock,
+            rng=rng,
+            listener=GossipListener(
+                on_change=self._member_changed,
+                on_conflict=self._identity_taken,
+                on_persist=persist_member,
+                on_forget=forget_member,
+                on_failure=lambda error: self.supervisor.report("gossip", error),
+            ),
+        )
+        self.founding = Founding(
+            self._formation_state,
+            settings.seeds,
+            lambda: [member.http_address for member in self.gossip.members() if member.is_reachable],
+            gossip_exchange,
+            self.store,
+            clock,
+            rng,
+            log,
+        )
+        self.admission = Admission(self.groups, self.store, self.gossip.members)
+        self.overview = Overview(
+            node_id, self.store, self.routes, self.router, self.gossip.member, self.describe, settings.limits
+        )
+        self.store.on_change(self._topology_changed)
+        self._behind = asyncio.Event()
+
+    async def start(self) -> None:
+        """Begin to live; `ready` becomes true when requests are served."""
+        self.exchange.start()
+        await self.gossip.start()
+        self.supervisor.spawn("life", self._live())
+
+    def begin_drain(self) -> None:
+        """Take no more requests."""
+        if not self._draining:
+            self._draining = True
+            self._log("draining", commands=self.groups.commands_waiting)
+            self._tell_ready()
+
+    async def stop(self) -> None:
+        """Refuse what is new, answer what was accepted, say good-bye, end."""
+        self.begin_drain()
+        if self._ready:
+            await self.groups.drain()
+        await self.gossip.stop(leave=True)
+        await self.exchange.stop()
+        await self.supervisor.stop()
+
+    @property
+    def ready(self) -> bool:
+        """Whether this node takes requests."""
+        return self._ready and not self._draining
+
+    @property
+    def draining(self) -> bool:
+        """Whether this node is on its way out."""
+        return self._draining
+
+    def on_ready_change(self, listener: Callable[[bool], object]) -> None:
+        """Call `listener` when `ready` changes."""
+        self._ready_listeners.append(listener)
+
+    def _tell_ready(self) -> None:
+        for listener in self._ready_listeners:
+            listener(self.ready)
+
+    def check_ready(self) -> None:
+        """Raises Unavailable unless this node takes requests."""
+        if self._draining:
+            raise Unavailable("DRAINING", "this node is stopping")
+        if not self._ready:
+            reason = self.founding.waiting_for or "it is starting"
+            raise Unavailable("NOT_READY", f"this node does not serve yet: {reason}")
+
+    async def handle_exchange(self, route: str, body: bytes) -> bytes:
+        """The answer to another node's HTTP request. Raises WireError for a malformed one."""
+        if route == FORMATION_ROUTE:
+            return self._formation_state().encode()
+        if route == TOPOLOGY_ROUTE:
+            return self.store.current.to_json() if self.store.current else b"{}"
+        return await self.gossip.handle_request(route, body)
+
+    def describe(self) -> DescribeReply:
+        """This node's groups and load."""
+        led = self.groups.led
+        partitions = [group for group in led if group != SYSTEM_GROUP]
+        states = [self.groups.machine(group).state for group in partitions]
+        return DescribeReply(
+            led=[
+                LedGroup(group=group, term=self.groups.term(group), log_time_ms=self.groups.log_time_ms(group))
+                for group in led
+            ],
+            replicas=len(self.groups.hosted),
+            keys=sum(state.keys for state in states),
+            bytes=sum(state.bytes for state in states),
+            engine=self.settings.engine,
+            version=__version__,
+            uptime_s=self._clock.now() - self._began,
+            topology_epoch=self.store.current.epoch if self.store.current else 0,
+        )
+
+    async def _live(self) -> None:
+        self.supervisor.spawn("topology", self._follow_topology())
+        if self.store.current is not None:
+            self._topology_changed(self.store.current)
+        await self.founding.run()
+        self._open_groups(self.store.known)
+        self.supervisor.spawn("groups", self.groups.run())
+        if SYSTEM_GROUP in self.groups.hosted:
+            self.supervisor.spawn("admission", self.admission.run())
+        await self._until_leading()
+        self._ready = True
+        self._tell_ready()
+        self._log("ready", grpc=self.settings.grpc_address, http=self.settings.http_address)
+
+    def _open_groups(self, topology: Topology) -> None:
+        """Take up the founding replicas that epoch 1 gave this node."""
+        node_id = self.settings.node_id
+        if node_id in topology.system_voters:
+            self.groups.open(SYSTEM_GROUP, self._system_machine)
+        for partition, targets in enumerate(topology.targets):
+            if node_id in targets:
+                self.groups.open(group_of_partition(partition), RecordMachine)
+        self.groups.campaign(self.groups.hosted)
+
+    def _system_machine(self, group: int, state: GroupState) -> Machine:
+        assert group == SYSTEM_GROUP
+        topology = load_topology(self._engine)
+        assert topology is not None, "the system group's founding replica has no topology"
+        return TopologyMachine(state, topology)
+
+    async def _until_leading(self) -> None:
+        while len(self.groups.led) < len(self.groups.hosted):
+            await self._clock.sleep(0.005)
+
+    def _topology_changed(self, topology: Topology) -> None:
+        self.routes.adopt(topology)
+        self.gossip.update_local(topology_epoch=topology.epoch)
+        self._reach_members()
+
+    def _reach_members(self) -> None:
+        """Sessions with all other members, where gossip last heard of them."""
+        topology = self.store.current
+        if topology is None or topology.node(self.settings.node_id) is None:
+            return
+        addresses = {}
+        for node in topology.nodes:
+            if node.id != self.settings.node_id and node.state is not NodeState.REMOVED:
+                addresses[node.id] = self.grpc_address_of(node)
+        self.exchange.reach(addresses)
+
+    def grpc_address_of(self, node: NodeRecord) -> str:
+        """Where a node's gRPC server is now: gossip's word, for an address is an attribute of a running process."""
+        member = self.gossip.member(node.id)
+        return member.grpc_address if member else node.grpc_address
+
+    def _member_changed(self, before: Member | None, after: Member | None) -> None:
+        if after is None or after.node_id == self.settings.node_id:
+            return
+        if before is None or before.state is not after.state:
+            self._log("member", name=after.name, state=after.state.name)
+        if before is None or before.grpc_address != after.grpc_address:
+            self._reach_members()
+        self.admission.wake()
+        self._behind.set()
+
+    def _identity_taken(self, other: Member) -> None:
+        message = (
+            f"another process, at {other.http_address}, runs with this node's id: "
+            "its data directory is a copy of this one, and only one of them may run"
+        )
+        self.supervisor.report("identity", IdentityTaken(message))
+
+    async def _follow_topology(self) -> None:
+        """Fetch the topology from whoever gossips a higher epoch."""
+        while True:
+            await self._behind.wait()
+            self._behind.clear()
+            current = self.store.current
+            if current is None:
+                continue
+            ahead = [member for member in self.gossip.members() if member.topology_epoch > current.epoch]
+            for member in ahead[:1]:
+                topology = await self.founding.fetch(member.http_address)
+                if topology is not None and topology.cluster_id == current.cluster_id:
+                    await self.store.adopt(topology)
+                else:
+                    await self._clock.sleep(0.2)
+                self._behind.set()
+
+    def _formation_state(self) -> FormationState:
+        settings = self.settings
+        return FormationState(
+            node_id=settings.node_id,
+            name=settings.name,
+            cluster=settings.cluster,
+            cluster_id=self.store.cluster_id,
+            epoch=self.store.current.epoch if self.store.current else 0,
+            expect=settings.expect,
+            partitions=settings.partitions,
+            seeds=seeds_hash(settings.seeds),
+            grpc_address=settings.grpc_address,
+            http_address=settings.http_address,
+            host=settings.host,
+            zone=settings.zone,
+            weight=settings.weight,
+        )
+
+    def _own_member(self, rng: random.Random) -> Member:
+        settings = self.settings
+        return Member(
+            node_id=settings.node_id,
+            generation=settings.generation,
+            nonce=rng.getrandbits(53),
+            incarnation=1,
+            state=MemberState.ALIVE,
+            name=settings.name,
+            grpc_address=settings.grpc_address,
+            http_address=settings.http_address,
+            host=settings.host,
+            zone=settings.zone,
+            weight=settings.weight,
+            topology_epoch=self.store.current.epoch if self.store.current else 0,
+        )
+
+
+class IdentityTaken(Exception):
+    """Two processes run with one node id; this one must stop."""

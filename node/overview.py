@@ -1,0 +1,171 @@
+"""What `Cluster` answers: the topology with its leaders, the state of every node, the place of a key."""
+
+import asyncio
+from collections.abc import Callable
+
+from ..api.errors import RingholdError
+from ..api.limits import Limits
+from ..api.proto.ringhold.internal.v1.peer_pb2 import DescribeReply, DescribeRequest, Request
+from ..api.proto.ringhold.storage.v1.records_pb2 import Row
+from ..api.proto.ringhold.v1 import cluster_pb2
+from ..gossip.member import Member, MemberState
+from ..ring.hashing import key_hash, partition_of
+from ..ring.topology import NodeRecord, NodeState, Topology, group_of_partition
+from .peers.exchange import RequestLost, RequestNotSent
+from .router import Router
+from .routes import Routes
+from .topology_store import TopologyStore
+
+DESCRIBE_TIMEOUT_S = 1.0
+
+LIVENESS = {
+    MemberState.ALIVE: cluster_pb2.LIVENESS_ALIVE,
+    MemberState.SUSPECT: cluster_pb2.LIVENESS_SUSPECT,
+    MemberState.DEAD: cluster_pb2.LIVENESS_DEAD,
+    MemberState.LEFT: cluster_pb2.LIVENESS_LEFT,
+}
+
+
+STATES = {
+    NodeState.JOINING: cluster_pb2.NODE_STATE_JOINING,
+    NodeState.NORMAL: cluster_pb2.NODE_STATE_NORMAL,
+    NodeState.LEAVING: cluster_pb2.NODE_STATE_LEAVING,
+    NodeState.REMOVED: cluster_pb2.NODE_STATE_REMOVED,
+}
+
+
+class Overview:
+    """Answers about the cluster from the topology, from gossip, and from what each node says of itself."""
+
+    def __init__(
+        self,
+        node_id: str,
+        store: TopologyStore,
+        routes: Routes,
+        router: Router,
+        member: Callable[[str], Member | None],
+        describe: Callable[[], DescribeReply],
+        limits: Limits,
+    ) -> None:
+        self._node_id = node_id
+        self._store = store
+        self._routes = routes
+        self._router = router
+        self._member = member
+        self._describe = describe
+        self._limits = limits
+
+    async def topology(self, deadline: float) -> cluster_pb2.TopologyResponse:
+        """Nodes and partitions, with the leaders and log times that the nodes report."""
+        topology = self._store.known
+        await self._ask_all(topology)
+        position = {node.id: at for at, node in enumerate(topology.nodes)}
+        partitions = []
+        for number, targets in enumerate(topology.targets):
+            route = self._routes.get(group_of_partition(number))
+            partitions.append(
+                cluster_pb2.Partition(
+                    replicas=[position[node_id] for node_id in targets],
+                    leader=position.get(route.leader),
+                    log_time_ms=route.log_time_ms,
+                )
+            )
+        return cluster_pb2.TopologyResponse(
+            cluster_name=topology.cluster_name,
+            cluster_id=topology.cluster_id,
+            epoch=topology.epoch,
+            replication_factor=topology.replication_factor,
+            nodes=[self._node(node) for node in topology.nodes],
+            partitions=partitions,
+        )
+
+    async def status(self, deadline: float) -> cluster_pb2.StatusResponse:
+        """Every node, with its own figures if it answers."""
+        topology = self._store.known
+        descriptions = await self._ask_all(topology)
+        led = {group.group for described in descriptions.values() for group in described.led}
+        missing = [number for number in range(topology.partitions) if group_of_partition(number) not in led]
+        return cluster_pb2.StatusResponse(
+            cluster_name=topology.cluster_name,
+            cluster_id=topology.cluster_id,
+            epoch=topology.epoch,
+            nodes=[self._node_status(node, descriptions.get(node.id)) for node in topology.nodes],
+            unavailable_partitions=missing,
+        )
+
+    async def explain(self, key: bytes, deadline: float) -> cluster_pb2.ExplainResponse:
+        """Where a key lives and what is there. Raises InvalidRequest, Unavailable."""
+        self._limits.check_key(key)
+        topology = self._store.known
+        partition = partition_of(key, topology.partitions)
+        group = group_of_partition(partition)
+        answer = await self._router.read(group, (key,), deadline)
+        encoded = answer.rows[0]
+        row = Row() if encoded is None else Row.FromString(encoded)
+        return cluster_pb2.ExplainResponse(
+            hash=key_hash(key),
+            partition=partition,
+            replicas=[name_of(topology, node_id) for node_id in topology.targets[partition]],
+            leader=name_of(topology, self._routes.leader(group)),
+            exists=encoded is not None,
+            version=row.version,
+            create_version=row.create_version,
+            value_bytes=len(row.value),
+            indexes=[cluster_pb2.ExplainedEntry(name=entry.name, value=entry.value) for entry in row.indexes],
+            topology_epoch=topology.epoch,
+        )
+
+    async def _ask_all(self, topology: Topology) -> dict[str, DescribeReply]:
+        """What each node says of itself, by id; the silent ones are left out. Leaders are learnt on the way."""
+        described = await asyncio.gather(*(self._ask(node) for node in topology.nodes))
+        answers = {
+            node.id: answer for node, answer in zip(topology.nodes, described, strict=True) if answer is not None
+        }
+        for node_id, answer in answers.items():
+            for led in answer.led:
+                self._routes.heard(led.group, node_id, led.term, led.log_time_ms)
+        return answers
+
+    async def _ask(self, node: NodeRecord) -> DescribeReply | None:
+        if node.id == self._node_id:
+            return self._describe()
+        try:
+            reply = await self._router.ask(node.id, 0, Request(describe=DescribeRequest()), DESCRIBE_TIMEOUT_S)
+        except (RequestLost, RequestNotSent, RingholdError):
+            return None
+        return reply.describe
+
+    def _node_status(self, node: NodeRecord, described: DescribeReply | None) -> cluster_pb2.NodeStatus:
+        if described is None:
+            return cluster_pb2.NodeStatus(node=self._node(node), reachable=False)
+        return cluster_pb2.NodeStatus(
+            node=self._node(node),
+            reachable=True,
+            partitions_led=sum(1 for led in described.led if led.group),
+            replicas=described.replicas,
+            keys=described.keys,
+            bytes=described.bytes,
+            engine=described.engine,
+            version=described.version,
+            uptime_s=described.uptime_s,
+        )
+
+    def _node(self, node: NodeRecord) -> cluster_pb2.Node:
+        """The topology's word on a node, with gossip's on its liveness and present addresses."""
+        member = self._member(node.id)
+        return cluster_pb2.Node(
+            id=node.id,
+            name=node.name,
+            grpc_address=member.grpc_address if member else node.grpc_address,
+            http_address=member.http_address if member else node.http_address,
+            host=node.host,
+            zone=node.zone,
+            weight=node.weight,
+            state=STATES[node.state],
+            liveness=LIVENESS[member.state] if member else cluster_pb2.LIVENESS_UNSPECIFIED,
+        )
+
+
+def name_of(topology: Topology, node_id: str) -> str:
+    node = topology.node(node_id)
+    return node.name if node else node_id

@@ -1,0 +1,1 @@
+"""Frames between nodes: requests, replies, and the streams that carry them."""

@@ -1,0 +1,150 @@
+"""Brings one operation to the leader of its group, wherever that is, and back, within the caller's deadline.
+
+Every attempt has its own timeout. An attempt that may have reached a leader leaves a mutation in doubt, and only a
+logged outcome ends that doubt: the same command is repeated, with its request_id, until there is one (P3).
+"""
+
+import asyncio
+import random
+from collections.abc import Sequence
+
+from ..api.errors import RingholdError, Unavailable, error_for
+from ..api.proto.ringhold.internal.v1.peer_pb2 import Failure, ProposeRequest, ReadRequest, Reply, Request
+from ..api.proto.ringhold.storage.v1.records_pb2 import Command
+from .attempts import Attempts, AttemptsConfig
+from .clock import Clock
+from .consensus.groups import AnchorOutOfRange, Applied, Groups, NotLeader, ReadAnswer
+from .peers.exchange import Exchange, RequestLost, RequestNotSent
+from .routes import Routes
+
+
+class Router:
+    """Reads and proposals by group, local or remote alike. Raises the errors of api/errors.py."""
+
+    def __init__(
+        self,
+        node_id: str,
+        groups: Groups,
+        exchange: Exchange,
+        routes: Routes,
+        clock: Clock,
+        rng: random.Random,
+        config: AttemptsConfig | None = None,
+    ) -> None:
+        self._node_id = node_id
+        self._groups = groups
+        self._exchange = exchange
+        self._routes = routes
+        self._clock = clock
+        self._rng = rng
+        self._config = config or AttemptsConfig()
+
+    async def read(self, group: int, keys: Sequence[bytes], deadline: float) -> ReadAnswer:
+        """The rows under keys of one group, linearizable. Raises Unavailable if no leader answers in time."""
+        if self._groups.leads(group):
+            return self._groups.read(group, keys)
+        attempts = self._attempts(group, deadline)
+        while True:
+            try:
+                return await self._read_once(group, keys, attempts.timeout_s())
+            except (NotLeader, RequestNotSent, RequestLost) as error:
+                await attempts.failed(error)
+
+    async def propose(self, group: int, command: Command, deadline: float) -> Applied:
+        """The outcome of a command. Without an anchor it gets one here: it is the same in every attempt that counts.
+
+        Raises Unavailable if certainly nothing was applied, InDoubt if that is not certain, InvalidRequest.
+        """
+        chosen_here = not command.anchor_ms
+        if chosen_here:
+            command.anchor_ms = self._anchor(group)
+        attempts = self._attempts(group, deadline, command)
+        encoded = command.SerializeToString()
+        while True:
+            try:
+                return await self._propose_once(group, encoded, command.anchor_ms, attempts.timeout_s())
+            except (NotLeader, RequestNotSent, RequestLost, Unavailable) as error:
+                await attempts.failed(error)
+            except AnchorOutOfRange as error:
+                if attempts.in_doubt or not chosen_here:
+                    raise attempts.expired(error) from error
+                command.anchor_ms = error.log_time_ms
+                encoded = command.SerializeToString()
+
+    def _attempts(self, group: int, deadline: float, command: Command | None = None) -> Attempts:
+        return Attempts(self._clock, self._rng, self._routes, self._config, group, deadline, command)
+
+    def _anchor(self, group: int) -> int:
+        if self._groups.leads(group):
+            return self._groups.log_time_ms(group)
+        return self._routes.get(group).log_time_ms
+
+    async def _read_once(self, group: int, keys: Sequence[bytes], timeout_s: float) -> ReadAnswer:
+        leader = self._routes.leader(group)
+        if leader == self._node_id:
+            return self._groups.read(group, keys)
+        request = Request(read=ReadRequest(group=group, keys=keys))
+        reply = await self.ask(leader, group, request, timeout_s)
+        answer = reply.read
+        self._routes.heard(group, leader, answer.term, answer.log_time_ms)
+        return ReadAnswer([row or None for row in answer.rows], answer.term, answer.log_time_ms)
+
+    async def _propose_once(self, group: int, command: bytes, anchor_ms: int, timeout_s: float) -> Applied:
+        leader = self._routes.leader(group)
+        if leader == self._node_id or self._groups.leads(group):
+            return await self._propose_here(group, command, anchor_ms, timeout_s)
+        request = Request(propose=ProposeRequest(group=group, command=command, anchor_ms=anchor_ms))
+        reply = await self.ask(leader, group, request, timeout_s)
+        answer = reply.propose
+        self._routes.heard(group, leader, answer.term, answer.log_time_ms)
+        return Applied(answer.outcome, answer.term, answer.log_time_ms)
+
+    async def _propose_here(self, group: int, command: bytes, anchor_ms: int, timeout_s: float) -> Applied:
+        ticket = self._groups.propose(group, command, anchor_ms)
+        timer = asyncio.get_running_loop().call_later(timeout_s, give_up, ticket)
+        try:
+            return await ticket
+        finally:
+            timer.cancel()
+
+    async def ask(self, node_id: str, group: int, request: Request, timeout_s: float) -> Reply:
+        """A peer's reply. Raises what its failure stands for."""
+        reply = await self._exchange.request(node_id, request, timeout_s)
+        if reply.WhichOneof("body") == "failure":
+            raise raised_by(reply.failure, group)
+        return reply
+
+
+def give_up(ticket: asyncio.Future[Applied]) -> None:
+    """The wait for an own commit is over; the command stays in the log, so this is doubt, not failure."""
+    if not ticket.done():
+        ticket.set_exception(RequestLost("no commit in time"))
+
+
+def raised_by(failure: Failure, group: int) -> Exception:
+    """The exception that a peer's failure stands for."""
+    details = dict(failure.metadata)
+    if failure.reason == "NOT_LEADER":
+        return NotLeader(group, details.get("leader") or None, int(details.get("term", "0")))
+    if failure.reason == "ANCHOR_OUT_OF_RANGE":
+        return AnchorOutOfRange(int(details["log_time_ms"]))
+    if failure.reason == "LOST":
+        return RequestLost(failure.message)
+    return error_for(failure.reason, failure.message, details)
+
+
+def failure_of(error: Exception) -> Failure:
+    """How an exception is told to the peer that asked; the inverse of `raised_by`."""
+    match error:
+        case NotLeader(leader=leader, term=term):
+            return Failure(
+                reason="NOT_LEADER", message=str(error), metadata={"leader": leader or "", "term": str(term)}
+            )
+        case AnchorOutOfRange(log_time_ms=log_time_ms):
+            metadata = {"log_time_ms": str(log_time_ms)}
+            return Failure(reason="ANCHOR_OUT_OF_RANGE", message=str(error), metadata=metadata)
+        case RequestLost():
+            return Failure(reason="LOST", message=str(error))
+        case RingholdError():
+            return Failure(reason=error.reason, message=error.message, metadata=error.details)
+    raise error

@@ -1,0 +1,218 @@
+"""GetByIndex: asks the leaders of all partitions, one request per node, and merges one page from their answers.
+
+Each shard answers once per call, at a moment within it: a page misses nothing that was there all the time (P4). Shards
+whose leader moved or was lost are asked again, alone; in the end the page is complete, or an error names what is
+missing (P5).
+"""
+
+import asyncio
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from ..api.errors import Incomplete, InvalidRequest, RingholdError
+from ..api.limits import Limits
+from ..api.proto.ringhold.internal.v1.peer_pb2 import QueryReply, QueryRequest, Request
+from ..api.proto.ringhold.storage.v1 import records_pb2 as stored
+from ..api.proto.ringhold.v1 import kv_pb2
+from ..ring.topology import Topology, group_of_partition, partition_of_group
+from . import keyspace, page_token
+from .attempts import AttemptsConfig
+from .clock import Clock
+from .consensus.groups import NotLeader
+from .keyspace import Bounds
+from .machine.queries import QuerySpec
+from .merge import Match, Page, ShardAnswer, merge_page
+from .peers.exchange import RequestLost, RequestNotSent
+from .router import Router
+from .routes import Routes
+from .shards import NodeAnswer, Shards
+
+PAGE_ITEMS_DEFAULT = 100
+
+
+@dataclass(slots=True)
+class Gathered:
+    """The answers of one call so far, and the groups that have not answered yet."""
+
+    missing: list[int]
+    answers: list[ShardAnswer] = field(default_factory=list)
+
+    def add(self, asked: Sequence[int], reply: NodeAnswer) -> None:
+        refused = set(reply.refused)
+        answered = {group for group in asked if group not in refused}
+        if answered:
+            self.answers.append(reply.answer)
+            self.missing = [group for group in self.missing if group not in answered]
+
+
+class Scatter:
+    """Index queries over the whole cluster."""
+
+    def __init__(
+        self,
+        node_id: str,
+        shards: Shards,
+        router: Router,
+        routes: Routes,
+        clock: Clock,
+        rng: random.Random,
+        limits: Limits,
+        config: AttemptsConfig | None = None,
+    ) -> None:
+        self._node_id = node_id
+        self._shards = shards
+        self._router = router
+        self._routes = routes
+        self._clock = clock
+        self._rng = rng
+        self._limits = limits
+        self._config = config or AttemptsConfig()
+
+    async def page(
+        self, request: kv_pb2.GetByIndexRequest, topology: Topology, deadline: float
+    ) -> kv_pb2.GetByIndexResponse:
+        """One page. Raises InvalidRequest, and Incomplete unless `allow_partial`."""
+        bounds = self._bounds(request)
+        checksum = page_token.query_checksum(
+            request.index, request.WhichOneof("match") or "", bounds, descending=request.descending
+        )
+        if request.page_token:
+            last = page_token.decode(request.page_token, checksum)
+            bounds = keyspace.resumed(bounds, last, descending=request.descending)
+        spec = self._spec(request, bounds)
+        groups = [group_of_partition(partition) for partition in range(topology.partitions)]
+        gathered = await self._gather(groups, spec, deadline, patient=not request.allow_partial)
+        missing = [partition_of_group(group) for group in gathered.missing]
+        if missing and not request.allow_partial:
+            raise incomplete(missing)
+        page = merge_page(gathered.answers, limit=spec.limit, bytes_max=spec.bytes_max, descending=spec.descending)
+        return kv_pb2.GetByIndexResponse(
+            matches=[match_of(match, with_record=spec.with_records) for match in page.matches],
+            next_page_token=next_token(page, checksum),
+            missing_partitions=missing,
+            topology_epoch=topology.epoch,
+        )
+
+    def _bounds(self, request: kv_pb2.GetByIndexRequest) -> Bounds:
+        """The query's bounds in the space of pairs. Raises InvalidRequest."""
+        limits = self._limits
+        limits.check_index_name(request.index)
+        match request.WhichOneof("match"):
+            case "equals":
+                limits.check_index_value(request.equals)
+                return keyspace.equals_bounds(request.equals)
+            case "prefix":
+                limits.check_index_value(request.prefix)
+                return keyspace.prefix_bounds(request.prefix)
+            case "range":
+                start = request.range.start if request.range.HasField("start") else None
+                end = request.range.end if request.range.HasField("end") else None
+                for bound in (start, end):
+                    limits.check_index_value(bound or b"")
+                if start is not None and end is not None and start > end:
+                    raise InvalidRequest("QUERY_INVALID", "the range ends before it starts")
+                return keyspace.range_bounds(start, end)
+        raise InvalidRequest("QUERY_INVALID", "the query names no value, prefix or range")
+
+    def _spec(self, request: kv_pb2.GetByIndexRequest, bounds: Bounds) -> QuerySpec:
+        items_max = self._limits.page_items_max
+        if request.limit > items_max:
+            message = f"a page has at most {items_max} matches, {request.limit} were asked for"
+            raise InvalidRequest(
+                "PAGE_LIMIT_TOO_LARGE", message, {"limit": str(items_max), "asked": str(request.limit)}
+            )
+        return QuerySpec(
+            index=request.index,
+            bounds=bounds,
+            descending=request.descending,
+            limit=request.limit or min(PAGE_ITEMS_DEFAULT, items_max),
+            bytes_max=self._limits.page_bytes_max,
+            with_records=request.with_records,
+        )
+
+    async def _gather(self, groups: list[int], spec: QuerySpec, deadline: float, *, patient: bool) -> Gathered:
+        """Ask until every group has answered, the deadline comes, or (not `patient`) all have been asked twice."""
+        gathered = Gathered(groups)
+        attempt = 0
+        while True:
+            timeout_s = max(0.001, min(self._config.attempt_s_max, deadline - self._clock.now()))
+            rounds = self._by_leader(gathered.missing).items()
+            await asyncio.gather(*(self._ask(node, asked, spec, timeout_s, gathered) for node, asked in rounds))
+            attempt += 1
+            if not gathered.missing or (attempt == 2 and not patient):
+                return gathered
+            pause_s = self._rng.uniform(0, min(self._config.backoff_s_max, 0.01 * 2.0 ** min(attempt, 16)))
+            if self._clock.now() + pause_s >= deadline:
+                return gathered
+            await self._clock.sleep(pause_s)
+
+    def _by_leader(self, groups: Iterable[int]) -> dict[str, list[int]]:
+        by_leader: dict[str, list[int]] = {}
+        for group in groups:
+            by_leader.setdefault(self._routes.leader(group), []).append(group)
+        return by_leader
+
+    async def _ask(self, node: str, asked: list[int], spec: QuerySpec, timeout_s: float, gathered: Gathered) -> None:
+        """Add a node's answer; a node that does not answer leaves its groups missing."""
+        if node == self._node_id:
+            gathered.add(asked, await self._shards.query(asked, spec))
+            return
+        try:
+            reply = await self._router.ask(node, asked[0], Request(query=query_request(asked, spec)), timeout_s)
+        except (NotLeader, RequestLost, RequestNotSent):
+            return
+        gathered.add(asked, node_answer(reply.query))
+
+
+def query_request(groups: Sequence[int], spec: QuerySpec) -> QueryRequest:
+    return QueryRequest(
+        groups=groups,
+        index=spec.index,
+        start=spec.bounds.start,
+        end=spec.bounds.end,
+        descending=spec.descending,
+        limit=spec.limit,
+        with_records=spec.with_records,
+        bytes_max=spec.bytes_max,
+    )
+
+
+def query_spec(request: QueryRequest) -> QuerySpec:
+    return QuerySpec(
+        index=request.index,
+        bounds=Bounds(request.start, request.end),
+        descending=request.descending,
+        limit=request.limit,
+        bytes_max=request.bytes_max,
+        with_records=request.with_records,
+    )
+
+
+def node_answer(reply: QueryReply) -> NodeAnswer:
+    matches = [(match.pair, match.row) for match in reply.matches]
+    return NodeAnswer(ShardAnswer(matches, cut=reply.cut), list(reply.refused))
+
+
+def match_of(match: Match, *, with_record: bool) -> kv_pb2.Match:
+    pair, row = match
+    value, key = keyspace.split_pair(pair)
+    if not with_record:
+        return kv_pb2.Match(key=key, index_value=value)
+    record = stored.Row.FromString(row)
+    entries = [kv_pb2.IndexEntry(name=entry.name, value=entry.value) for entry in record.indexes]
+    whole = kv_pb2.Record(
+        key=key, value=record.value, version=record.version, create_version=record.create_version, indexes=entries
+    )
+    return kv_pb2.Match(key=key, index_value=value, record=whole)
+
+
+def next_token(page: Page, checksum: bytes) -> bytes:
+    """The token of the page after this one; empty if there is none."""
+    return page_token.encode(page.resume, checksum) if page.more and page.resume is not None else b""
+
+
+def incomplete(missing: Sequence[int]) -> RingholdError:
+    names = ", ".join(str(partition) for partition in missing)
+    message = f"the leaders of {len(missing)} partitions did not answer in time: {names}"
+    return Incomplete("INCOMPLETE", message, {"missing": names.replace(" ", "")})

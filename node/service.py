@@ -1,0 +1,70 @@
+"""Answers the requests of other nodes: the leader's side of what router and scatter ask for."""
+
+from collections.abc import Callable
+
+from ..api.errors import RingholdError
+from ..api.proto.ringhold.internal.v1.peer_pb2 import (
+    DescribeReply,
+    ProposeReply,
+    ProposeRequest,
+    QueryMatch,
+    QueryReply,
+    QueryRequest,
+    ReadReply,
+    ReadRequest,
+    Reply,
+    Request,
+)
+from .consensus.groups import AnchorOutOfRange, Groups, NotLeader, Ticket
+from .peers.exchange import Respond
+from .router import failure_of
+from .scatter import query_spec
+from .shards import Shards
+from .supervisor import Supervisor
+
+
+class PeerService:
+    """Serves peers. Reads are answered at once, commands when they are applied, queries when they are read."""
+
+    def __init__(
+        self, groups: Groups, shards: Shards, describe: Callable[[], DescribeReply], supervisor: Supervisor
+    ) -> None:
+        self._groups = groups
+        self._shards = shards
+        self._describe = describe
+        self._supervisor = supervisor
+
+    def serve(self, request: Request, respond: Respond) -> None:
+        """The contract is on `RequestServer`."""
+        try:
+            match request.WhichOneof("body"):
+                case "read":
+                    respond(Reply(read=self._read(request.read)))
+                case "propose":
+                    self._propose(request.propose, respond)
+                case "query":
+                    self._supervisor.spawn("query of a peer", self._query(request.query, respond))
+                case "describe":
+                    respond(Reply(describe=self._describe()))
+                case _:
+                    raise RingholdError("UNKNOWN_REQUEST", "this node does not know this kind of request")
+        except (NotLeader, AnchorOutOfRange, RingholdError) as error:
+            respond(Reply(failure=failure_of(error)))
+
+    def _read(self, request: ReadRequest) -> ReadReply:
+        answer = self._groups.read(request.group, request.keys)
+        rows = [row or b"" for row in answer.rows]
+        return ReadReply(rows=rows, term=answer.term, log_time_ms=answer.log_time_ms)
+
+    def _propose(self, request: ProposeRequest, respond: Respond) -> None:
+        def answer(ticket: Ticket) -> None:
+            applied = ticket.result()
+            reply = ProposeReply(outcome=applied.outcome, term=applied.term, log_time_ms=applied.log_time_ms)
+            respond(Reply(propose=reply))
+
+        self._groups.propose(request.group, request.command, request.anchor_ms).add_done_callback(answer)
+
+    async def _query(self, request: QueryRequest, respond: Respond) -> None:
+        answer, refused = await self._shards.query(request.groups, query_spec(request))
+        matches = [QueryMatch(pair=pair, row=row) for pair, row in answer.matches]
+        respond(Reply(query=QueryReply(matches=matches, cut=answer.cut, refused=refused)))

@@ -1,0 +1,44 @@
+"""The part of an index query that this node's groups answer: one engine view, read in slices (P4, P8)."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from .consensus.groups import Groups
+from .machine.queries import QuerySpec, query_in_slices
+from .merge import ShardAnswer
+
+
+class NodeAnswer(NamedTuple):
+    """The first matches of the groups that this node leads, and the groups that it does not."""
+
+    answer: ShardAnswer
+    refused: Sequence[int]
+
+
+class Shards:
+    """Answers queries over the groups that this node leads."""
+
+    def __init__(self, groups: Groups) -> None:
+        self._groups = groups
+
+    async def query(self, groups: Sequence[int], spec: QuerySpec) -> NodeAnswer:
+        """The first matches of those `groups` that this node leads, as they are at one moment of the call.
+
+        Leadership is checked in the same breath as the view is taken, so the view holds all that was acknowledged.
+        """
+        led = [group for group in groups if self._groups.leads(group)]
+        refused = [group for group in groups if not self._groups.leads(group)]
+        if not led:
+            return NodeAnswer(ShardAnswer([], cut=False), refused)
+        view = self._groups.view()
+        try:
+            steps = query_in_slices(view, led, spec)
+            while True:
+                try:
+                    next(steps)
+                except StopIteration as end:
+                    return NodeAnswer(end.value, refused)
+                await asyncio.sleep(0)
+        finally:
+            view.close()

@@ -1,0 +1,1 @@
+"""The ordered engine below a node, behind one Protocol."""

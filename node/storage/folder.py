@@ -1,0 +1,215 @@
+"""A node's data folder: one process at a time, and an identity that is made once and counted up at each start.
+
+The lock is a flock, which ends with its process however that ends; the file beside it only names the holder.
+See docs/storage-format.md.
+"""
+
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from xxhash import xxh3_64_hexdigest
+
+FORMAT = 1
+LOCK_FILE = "node.lock"
+IDENTITY_FILE = "identity.json"
+
+
+class FolderError(Exception):
+    """The data folder can't be used; the text says why and names the folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this node is. `node_id` never changes; `generation` grows by one at each start, synced before it is used."""
+
+    node_id: str
+    name: str
+    cluster: str
+    engine: str
+    generation: int
+
+
+def random_node_id() -> str:
+    """128 random bits as 32 hexadecimal digits."""
+    return secrets.token_hex(16)
+
+
+class FolderLock:
+    """Holds a folder for this process until `release`. Raises FolderError naming the process that holds it."""
+
+    def __init__(self, folder: Path, file_name: str) -> None:
+        self._folder = folder
+        path = folder / file_name
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise unusable(folder, error) from error
+        self._take()
+
+    def _take(self) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
+        except BlockingIOError as error:
+            holder = self._holder()
+            self.release()
+            raise FolderError(f"the data folder {self._folder} is in use by {holder}") from error
+        except OSError as error:
+            self.release()
+            raise unusable(self._folder, error) from error
+
+    def _holder(self) -> str:
+        """Between taking the lock and writing its number, the holder is nameless."""
+        number = os.pread(self._file, 20, 0).strip().decode(errors="replace")
+        return f"process {number}" if number else "another process"
+
+    def release(self) -> None:
+        """Let the next process in. The file stays: removing it would let two processes lock two files of one name."""
+        os.close(self._file)
+
+
+class DataFolder:
+    """The folder of one node, locked from construction to `close`.
+
+    Raises FolderError if it can't be made, read, written or locked. The engine lives in `engine_path`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            make_folder(path)
+        except OSError as error:
+            raise unusable(path, error) from error
+        self._lock = FolderLock(path, LOCK_FILE)
+
+    @property
+    def engine_path(self) -> Path:
+        """Where the engine keeps its files."""
+        return self.path / "engine"
+
+    def identity(self) -> Identity | None:
+        """Who the folder belongs to; None if it is new. Raises FolderError on damage."""
+        path = self.path / IDENTITY_FILE
+        try:
+            return parse_identity(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise unusable(self.path, error) from error
+        except ValueError as error:
+            raise FolderError(f"the identity file {path} is damaged: {error}; restore it from a backup") from error
+
+    def open_identity(
+        self, *, name: str, cluster: str, engine: str, new_node_id: Callable[[], str] = random_node_id
+    ) -> Identity:
+        """The identity of the folder, made at the first call with generation 0; a node may get another name later.
+
+        Raises FolderError if the folder belongs to another cluster or engine.
+        """
+        stored = self.identity()
+        if stored is None:
+            return self._store(Identity(new_node_id(), name, cluster, engine, generation=0))
+        self._check_same("cluster", stored.cluster, cluster)
+        self._check_same("engine", stored.engine, engine)
+        return stored if stored.name == name else self._store(replace(stored, name=name))
+
+    def begin_generation(self) -> Identity:
+        """Count the start of this process: generation + 1, durable on return. The identity must exist."""
+        stored = self.identity()
+        assert stored is not None, "a generation needs an identity: call open_identity first"
+        return self._store(replace(stored, generation=stored.generation + 1))
+
+    def close(self) -> None:
+        """Release the folder."""
+        self._lock.release()
+
+    def _check_same(self, what: str, stored: str, wanted: str) -> None:
+        if stored != wanted:
+            raise FolderError(f"the data folder {self.path} belongs to {what} {stored!r}, not to {wanted!r}")
+
+    def _store(self, identity: Identity) -> Identity:
+        try:
+            write_durably(self.path / IDENTITY_FILE, format_identity(identity))
+        except OSError as error:
+            raise unusable(self.path, error) from error
+        return identity
+
+
+def format_identity(identity: Identity) -> bytes:
+    """The content of the identity file: JSON, to be read by people too, with a checksum over the identity."""
+    content = asdict(identity)
+    return (
+        json.dumps({"format": FORMAT, "identity": content, "checksum": _checksum(content)}, indent=2).encode() + b"\n"
+    )
+
+
+def parse_identity(text: bytes) -> Identity:
+    """The inverse of `format_identity`. Raises ValueError saying what is wrong."""
+    document = json.loads(text)
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise ValueError("its format is unknown")
+    content = document.get("identity")
+    if not isinstance(content, dict) or document.get("checksum") != _checksum(content):
+        raise ValueError("its checksum is wrong")
+    if content.keys() != {field.name for field in fields(Identity)}:
+        raise ValueError("its fields are not those of an identity")
+    return Identity(**content)
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    return xxh3_64_hexdigest(json.dumps(content, sort_keys=True).encode())
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Replace a file as a whole: after a crash it holds the old content or the new; the new one for sure on return."""
+    fresh = path.with_name(path.name + ".new")
+    with fresh.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+    sync_folder(path.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder with its parents, if it is missing, so that it survives power loss."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    path.mkdir(exist_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Make a file durable that something else has written."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable: creating or replacing a file is a change of its folder, not of the file."""
+    sync_file(path)
+
+
+def unusable(folder: Path, error: OSError) -> FolderError:
+    """The sentence for an operation of the system that failed in `folder`."""
+    return FolderError(f"the data folder {folder} can't be used: {_REASONS.get(error.errno or 0, error.strerror)}")
+
+
+_REASONS = {
+    13: "permission denied",
+    17: "there is a file of that name",
+    20: "a part of the path is not a folder",
+    28: "no space is left on its device",
+    30: "it is read-only",
+}
