@@ -15,7 +15,7 @@ from grpc_status import rpc_status
 from .errors import DOMAIN, RingholdError, code_of, error_for
 from .proto.ringhold.v1.kv_pb2 import OperationError
 
-NEVER_SENT = ("failed to connect", "dns resolution failed", "name resolution", "empty address list", "no address added")
+NEVER_SENT = ("failed to connect", "errors resolving", "dns resolution failed", "name resolution", "empty address list")
 """How gRPC begins the details of UNAVAILABLE, in lower case, when it had no connection to send the call on."""
 
 

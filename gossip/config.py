@@ -70,10 +70,10 @@ class GossipConfig:
     """Last pause between attempts to reach anybody. Raising it: an isolated node finds the others later."""
 
     join_sync_delay_s: float = 0.4
-    """After the first contact, a second comparison, for what was spreading meanwhile. Raising it: gaps at start last."""
+    """Pause between the first contact and a second comparison, for what spread meanwhile. Raising it: gaps last."""
 
     join_fanout: int = 3
-    """Seeds, and lost members, tried per attempt. Raising it: faster joining when many seeds are down, more messages."""
+    """Seeds, and lost members, tried per attempt. Raising it: faster joining when many are down, more messages."""
 
     dead_retry_interval_s: float = 30.0
     """One dead member or silent seed is tried per interval. Raising it: a healed partition reconnects later."""

@@ -51,7 +51,7 @@ class Exchange(Protocol):
 
 
 class FakeExchange:
-    """An `Exchange` within one process: `serve` connects an address to a handler, `cut` is asked before each way.
+    """An `Exchange` within one process: `handlers` are the servers by address, `cut` is asked before each way.
 
     It takes no time by itself; an owner that wants delay awaits its own clock in the handler.
     """

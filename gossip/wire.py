@@ -203,7 +203,8 @@ def _facts(fields: Json) -> tuple[Fact, ...]:
     return _items(fields, "facts", FACTS_MAX, _fact)
 
 
-def _fact(fields: Json) -> Fact:
+def _fact(item: object) -> Fact:
+    fields = _object(item, "a fact")
     member = _member(fields)
     accuser = _text(fields, "accuser", NODE_ID_BYTES_MAX)
     if bool(accuser) != (member.state in _ACCUSED):
@@ -228,7 +229,8 @@ def _member(fields: Json) -> Member:
     )
 
 
-def _digest(fields: Json) -> Digest:
+def _digest(item: object) -> Digest:
+    fields = _object(item, "a digest")
     return Digest(
         node_id=_node_id(fields, "node_id"),
         generation=_integer(fields, "generation"),
@@ -248,7 +250,7 @@ def _object(item: object, what: str) -> Json:
     return item
 
 
-def _items(fields: Json, name: str, count_max: int, decoder: Callable[[Any], T]) -> tuple[T, ...]:
+def _items(fields: Json, name: str, count_max: int, decoder: Callable[[object], T]) -> tuple[T, ...]:
     items = fields.get(name)
     if not isinstance(items, list):
         raise WireError(f"{name!r} is not a list")

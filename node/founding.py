@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from ..gossip.ports import Exchange, ExchangeFailed
+from ..gossip.ports import Exchange, ExchangeFailed, OtherCluster
 from ..ring.placement import found
 from ..ring.topology import InvalidTopology, NodeRecord, NodeState, Topology
 from .clock import Clock
@@ -53,6 +53,11 @@ class Founding:
         self._rng = rng
         self._log = log
         self.waiting_for = ""
+        self._foreign: dict[str, None] = {}
+
+    async def check_seeds(self) -> None:
+        """Tell of seeds that belong to another cluster: of a wrong configuration, or of an address used again."""
+        await self._ask(self._seeds)
 
     async def run(self) -> None:
         """Return when this node is in the topology, and a majority of the founders has adopted it."""
@@ -144,6 +149,11 @@ class Founding:
         try:
             body = await self._exchange.exchange(address, FORMATION_ROUTE, b"", ASK_TIMEOUT_S)
             return FormationState.decode(body)
+        except OtherCluster as error:
+            if address not in self._foreign:
+                self._foreign[address] = None
+                self._log("other cluster", address=address, reason=str(error))
+            return None
         except (ExchangeFailed, MalformedState):
             return None
 

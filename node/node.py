@@ -217,6 +217,7 @@ class Node:
     async def _live(self) -> None:
         self.supervisor.spawn("topology", self._follow_topology())
         if self.store.current is not None:
+            self.supervisor.spawn("seeds", self.founding.check_seeds())
             self._topology_changed(self.store.current)
         await self.founding.run()
         self._open_groups(self.store.known)

@@ -65,6 +65,10 @@ class PeerService:
         self._groups.propose(request.group, request.command, request.anchor_ms).add_done_callback(answer)
 
     async def _query(self, request: QueryRequest, respond: Respond) -> None:
-        answer, refused = await self._shards.query(request.groups, query_spec(request))
+        try:
+            answer, refused = await self._shards.query(request.groups, query_spec(request))
+        except RingholdError as error:
+            respond(Reply(failure=failure_of(error)))
+            return
         matches = [QueryMatch(pair=pair, row=row) for pair, row in answer.matches]
         respond(Reply(query=QueryReply(matches=matches, cut=answer.cut, refused=refused)))

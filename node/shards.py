@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ..api.errors import DataLoss
 from .consensus.groups import Groups
 from .machine.queries import QuerySpec, query_in_slices
 from .merge import ShardAnswer
+from .storage.envelope import Damaged
 
 
 class NodeAnswer(NamedTuple):
@@ -39,6 +41,8 @@ class Shards:
                     next(steps)
                 except StopIteration as end:
                     return NodeAnswer(end.value, refused)
+                except Damaged as error:
+                    raise DataLoss("NO_HEALTHY_REPLICA", f"the only copy of a record is damaged: {error}") from error
                 await asyncio.sleep(0)
         finally:
             view.close()

@@ -5,9 +5,11 @@ Every step keeps the spread's rules. Nodes are known by their position here. See
 
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from fractions import Fraction
+from functools import partial
 from math import ceil, floor
 from typing import TypeAlias
 
+from .chains import Step, shortest_chain
 from .order import RingOrder
 from .spread import Spread
 
@@ -101,35 +103,36 @@ class Allocation:
     def _incomplete(self) -> list[int]:
         return [at for at, replicas in enumerate(self.replicas) if len(replicas) < self._spread.replicas]
 
-    def _has_room(self, node: int, limits: Sequence[int]) -> bool:
+    def _has_room(self, limits: Sequence[int], node: int) -> bool:
         return len(self._held[node]) < limits[node]
 
     def _fill_up_to(self, limits: Sequence[int], order: RingOrder, points: Sequence[int]) -> None:
-        with_room = {node for node in range(len(limits)) if self._has_room(node, limits)}
+        with_room = {node for node in range(len(limits)) if self._has_room(limits, node)}
         for partition in self._incomplete():
             if len(with_room) <= NARROWING * order.width:
                 order = order.narrowed(with_room)
             for node in order.candidates(points[partition]):
                 if node in with_room and self._fits(partition, node):
                     self._add(partition, node)
-                    if not self._has_room(node, limits):
+                    if not self._has_room(limits, node):
                         with_room.discard(node)
                     if len(self.replicas[partition]) == self._spread.replicas:
                         break
 
     def _force(self, partition: int) -> None:
         """Complete a partition whose possible nodes are all full, by shifting others' replicas out of the way."""
+        nodes = range(len(self._held))
         while len(self.replicas[partition]) < self._spread.replicas:
-            possible = [node for node in range(len(self._held)) if self._fits(partition, node)]
-            assert possible, "the spread leaves a partition incomplete"
-            node = next((node for node in possible if self._make_room(node)), possible[0])
-            self._add(partition, node)
+            possible = [node for node in nodes if self._fits(partition, node)]
+            freed = (node for node in possible if self._make_room(node) and self._fits(partition, node))
+            node = next(freed, None)
+            self._add(partition, next(node for node in nodes if self._fits(partition, node)) if node is None else node)
 
     def _make_room(self, node: int) -> bool:
-        """Shift one replica away from a node, to where there is room: rather a new one than one that was there."""
+        """Pass one replica on from a node, to where there is room: rather a new one than one that was there."""
         return any(
-            self._shift(node, held, lambda other, limits=limits: self._has_room(other, limits))
-            for held in (self._newly_held, self._all_held)
+            self._pass_on(node, movable, partial(self._has_room, limits))
+            for movable in (self._newly_held, self._all_held)
             for limits in (self._fair, self._most)
         )
 
@@ -147,44 +150,20 @@ class Allocation:
 
     def _receive_by_chain(self, node: int) -> bool:
         return any(
-            self._shift(rich, held, lambda other: other == node)
-            for held in (self._newly_held, self._all_held)
+            self._pass_on(rich, movable, node.__eq__)
+            for movable in (self._newly_held, self._all_held)
             for rich in self._richest()
         )
 
-    def _shift(self, source: int, movable: Movable, is_goal: Callable[[int], bool]) -> bool:
+    def _pass_on(self, source: int, movable: Movable, is_goal: Callable[[int], bool]) -> bool:
         """Pass one replica on along the shortest chain of nodes from `source` to a goal. False if there is none."""
-        reached: dict[int, tuple[int, int]] = {}
-        queue = [source]
-        for node in queue:
-            moved = {partition for _, partition in _chain(reached, source, node)}
-            for partition in movable(node):
-                if partition in moved:
-                    continue
-                for new in self._replacements(partition, node, reached):
-                    if new == source:
-                        continue
-                    reached[new] = (node, partition)
-                    if is_goal(new):
-                        self._shift_along(_chain(reached, source, new), new)
-                        return True
-                    queue.append(new)
-        return False
+        chain = shortest_chain(source, partial(self._replacements, movable), is_goal)
+        for step in reversed(chain):
+            self._replace(step.partition, step.start, step.end)
+        return bool(chain)
 
-    def _replacements(self, partition: int, old: int, without: Container[int]) -> Iterator[int]:
-        nodes = range(len(self._held))
-        return (node for node in nodes if node not in without and self._may_replace(partition, old, node))
-
-    def _shift_along(self, chain: Iterable[tuple[int, int]], end: int) -> None:
-        for node, partition in chain:
-            self._replace(partition, node, end)
-            end = node
-
-
-def _chain(reached: dict[int, tuple[int, int]], source: int, end: int) -> list[tuple[int, int]]:
-    """The steps (node, partition passed on) that lead from `source` to `end`, the last first."""
-    steps = []
-    while end != source:
-        steps.append(reached[end])
-        end = reached[end][0]
-    return steps
+    def _replacements(self, movable: Movable, node: int, arrived: Container[int]) -> Iterator[Step]:
+        for partition in movable(node):
+            for other in range(len(self._held)):
+                if other not in arrived and self._may_replace(partition, node, other):
+                    yield Step(node, partition, other)

@@ -3,15 +3,12 @@
 A change costs nothing but a transfer, still those of before are kept where the balance allows.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from fractions import Fraction
 from math import ceil, floor
-from typing import TypeAlias
 
+from .chains import Step, shortest_chain
 from .spread import fair_shares
-
-Edge: TypeAlias = tuple[int, int]
-"""A partition, and the node at its other end."""
 
 
 def with_even_leaders(replicas: Sequence[Sequence[int]], weights: Sequence[int]) -> list[list[int]]:
@@ -60,53 +57,29 @@ class Leadership:
         return len(self._led[node])
 
     def _give(self, node: int, is_poor: Callable[[int], bool]) -> bool:
-        steps = _shortest_chain(node, self._others_of_led, is_poor)
-        for _, partition, other in reversed(steps):
-            self._lead(partition, other)
-        return bool(steps)
+        chain = shortest_chain(node, self._to_others, is_poor)
+        for step in reversed(chain):
+            self._lead(step.partition, step.end)
+        return bool(chain)
 
     def _take(self, node: int) -> bool:
-        steps = _shortest_chain(node, self._leaders_of_held, lambda other: self._count(other) > self._fewest[other])
-        for own, partition, _ in steps:
-            self._lead(partition, own)
-        return bool(steps)
+        chain = shortest_chain(node, self._to_leaders, lambda other: self._count(other) > self._fewest[other])
+        for step in chain:
+            self._lead(step.partition, step.start)
+        return bool(chain)
 
-    def _others_of_led(self, node: int) -> Iterator[Edge]:
+    def _to_others(self, node: int, arrived: Container[int]) -> Iterator[Step]:
         for partition in self._led[node]:
             for other in self._replicas[partition]:
-                yield partition, other
+                if other not in arrived:
+                    yield Step(node, partition, other)
 
-    def _leaders_of_held(self, node: int) -> Iterator[Edge]:
+    def _to_leaders(self, node: int, arrived: Container[int]) -> Iterator[Step]:
         for partition in self._held[node]:
-            yield partition, self.leaders[partition]
+            if self.leaders[partition] not in arrived:
+                yield Step(node, partition, self.leaders[partition])
 
     def _lead(self, partition: int, node: int) -> None:
         del self._led[self.leaders[partition]][partition]
         self._led[node][partition] = None
         self.leaders[partition] = node
-
-
-def _shortest_chain(
-    start: int, edges: Callable[[int], Iterator[Edge]], is_goal: Callable[[int], bool]
-) -> list[tuple[int, int, int]]:
-    """The steps (node, partition, next node) from `start` to the nearest goal; none if there is no way."""
-    arrived: dict[int, tuple[int, int, int] | None] = {start: None}
-    queue = [start]
-    for node in queue:
-        for partition, other in edges(node):
-            if other in arrived:
-                continue
-            arrived[other] = (node, partition, other)
-            if is_goal(other):
-                return _steps_to(arrived, other)
-            queue.append(other)
-    return []
-
-
-def _steps_to(arrived: dict[int, tuple[int, int, int] | None], end: int) -> list[tuple[int, int, int]]:
-    steps = []
-    step = arrived[end]
-    while step is not None:
-        steps.append(step)
-        step = arrived[step[0]]
-    return steps[::-1]

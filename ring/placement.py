@@ -25,8 +25,8 @@ def place(
 
     * A partition's replicas lie in different zones, then on different hosts, while these last; after that as evenly as
       the numbers allow (see `Spread`).
-    * No node holds more than ceil(1.1 * its fair share). That is partitions * replicas * weight / sum of weights, unless
-      zones and hosts, or the rule of one replica per node, let it have only less or ask for more of it.
+    * No node holds more than ceil(1.1 * its fair share). This is partitions * replicas * weight / sum of weights, but
+      less or more where zones and hosts, or the rule of one replica per node, allow no more or ask for more.
     * Preferred leaders are divided by weight. A node more or less moves about its fair share.
 
     `nodes` may come in any order. Raises InvalidTopology if none of them may hold anything; ValueError for a number of

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Self
@@ -123,7 +123,7 @@ class Story:
                 if isinstance(result, Exception):
                     raise result
         spent_ms = (time.perf_counter() - began) * 1000
-        self._step(f"{len(rows)} time zones imported in {spent_ms:.0f} ms, each synced to disk: {rows[0]['zone']}, …\n")
+        self._step(f"{len(rows)} time zones imported in {spent_ms:.0f} ms, synced to disk\n")
 
     def _read(self) -> None:
         self._step(f"{ZONE} read through each of the nodes")
@@ -140,21 +140,20 @@ class Story:
         with Gateway(node) as gateway:
             found = gateway.find(index, value)
         self._step(f"{index} = {value}, asked of {node.name}: {len(found)} zones, from all nodes, in order")
-        self._print_keys(found)
+        self._print_keys(Text(key) for key in found)
 
     def _show_places(self, client: Client, keys: Sequence[str]) -> None:
-        self._step("Where each key lives: its hash gives the partition, the partition its node")
+        self._step("Where each key lives: its hash gives the partition (#), the partition its node")
         topology = client.topology()
         owners = {key: client.explain(key) for key in keys}
         for node in self._nodes:
             led = sum(partition.leader == node.name for partition in topology.partitions)
             own = sorted(key for key, place in owners.items() if place.leader == node.name)
             self._console.print(Text(f"   {node.name}: {len(own)} keys in {led} partitions", style="green"))
-            self._print_keys([f"{key} ({owners[key].partition})" for key in own])
+            self._print_keys(Text.assemble(key, (f"#{owners[key].partition}", "dim")) for key in own)
 
-    def _print_keys(self, keys: Sequence[str]) -> None:
-        words = Text(", ".join(key.replace(" ", "\u00a0") for key in keys) + "\n")
-        self._console.print(Padding(words, (0, 0, 0, 3)))
+    def _print_keys(self, keys: Iterable[Text]) -> None:
+        self._console.print(Padding(Text("  ").join(keys), (0, 0, 1, 3)))
 
     def _invite(self) -> None:
         command = Path(sys.executable).with_name("ringhold")

@@ -52,5 +52,6 @@ def channel_options(config: ClientConfig) -> Sequence[tuple[str, Any]]:
         ("grpc.initial_reconnect_backoff_ms", RECONNECT_MS_MIN),
         ("grpc.min_reconnect_backoff_ms", RECONNECT_MS_MIN),
         ("grpc.max_reconnect_backoff_ms", RECONNECT_MS_MAX),
+        ("grpc.enable_http_proxy", 0),  # the addresses of nodes are meant as they are
         ("grpc.enable_retries", 0),  # repeating is our business: it needs to know what was in doubt
     )

@@ -21,6 +21,7 @@ from .rows import BadRow, NewRecord, Row, RowError, csv_rows, json_rows, record_
 
 if TYPE_CHECKING:
     from ...api.client import Client
+    from ...api.client import Outcome as Result
     from ...api.client import Set as SetOperation
 
 BATCH_RECORDS_MAX = 500
@@ -161,30 +162,33 @@ def import_records(
 
 
 def send(client: "Client", batch: Batch, outcome: Outcome) -> None:
-    if not batch.records:
-        return
-    results = results_of(client, batch.records)
     failures: list[RingholdError] = []
-    for record, result in zip(batch.records, results, strict=True):
+    for record, result in zip(batch.records, results_of(client, batch.records), strict=True):
         if not isinstance(result, RingholdError):
             outcome.imported += 1
         elif isinstance(result, InvalidRequest):
-            report(BadRow(record.line, sentence(result)), outcome)
+            send_alone(client, record, outcome)
         else:
             failures.append(result)
     if failures:
         raise failures[0]
 
 
-def results_of(client: "Client", records: Sequence[NewRecord]) -> list[object]:
-    """The results of all records; a batch that a node refuses as a whole goes again in halves."""
+def results_of(client: "Client", records: Sequence[NewRecord]) -> "Sequence[Result]":
+    """What became of each record; the same for all if the batch was refused as a whole."""
     try:
-        return list(client.batch([operation_of(record) for record in records]))
+        return client.batch([operation_of(record) for record in records]) if records else []
     except InvalidRequest as error:
-        if len(records) == 1:
-            return [error]
-        half = len(records) // 2
-        return results_of(client, records[:half]) + results_of(client, records[half:])
+        return [error] * len(records)
+
+
+def send_alone(client: "Client", record: NewRecord, outcome: Outcome) -> None:
+    """Find out whether it is this record's fault that it was refused, or that of its company."""
+    try:
+        client.set(record.key, record.value, indexes=record.indexes)
+        outcome.imported += 1
+    except InvalidRequest as error:
+        report(BadRow(record.line, sentence(error)), outcome)
 
 
 def operation_of(record: NewRecord) -> "SetOperation":

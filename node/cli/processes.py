@@ -18,6 +18,7 @@ READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
 POLL_INTERVAL_S = 0.05
 PROBE_TIMEOUT_S = 1.0
+SIGNAL_INTERVAL_S = 1.0  # a terminal and a wrapper (make, timeout) may both pass on the same Ctrl-C
 READ_BYTES = 64 * 1024
 LINE_BYTES_MAX = 1024 * 1024
 
@@ -208,15 +209,18 @@ def refuse_occupied_ports(nodes: Sequence[LocalNode]) -> None:
 
 
 def stop_on_signals(cluster: LocalCluster) -> asyncio.Event:
-    """An event that the first SIGINT, SIGTERM or SIGHUP sets; the second one kills the nodes."""
+    """An event that SIGINT, SIGTERM or SIGHUP sets; one that comes SIGNAL_INTERVAL_S later or more kills the nodes."""
     stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    first_at: float | None = None
 
     def stop_or_kill() -> None:
-        if stop.is_set():
-            cluster.kill()
+        nonlocal first_at
+        first_at = first_at or loop.time()
         stop.set()
+        if loop.time() - first_at >= SIGNAL_INTERVAL_S:
+            cluster.kill()
 
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stop_or_kill)
     return stop

@@ -9,15 +9,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from ...api.errors import Overloaded, Unavailable
+from ...api.errors import DataLoss, Overloaded, Unavailable
 from ...api.proto.ringhold.storage.v1.records_pb2 import GroupState, HardState, LogEntry
+from ...ring.topology import partition_of_group
 from .. import keyspace
 from ..clock import Clock
 from ..machine.dedupe import DEDUPE_WINDOW_MS
 from ..machine.machine import Machine, load_state
 from ..machine.staged import Staged
 from ..storage.engine import Engine, View, WriteBatch
-from ..storage.envelope import seal, unseal
+from ..storage.envelope import Damaged, seal, unseal
 from .core import Committed, Recovered, Replica
 
 ANCHOR_AHEAD_MS_MAX = 24 * 3600 * 1000
@@ -137,13 +138,16 @@ class Groups:
         return replica is not None and replica.may_read
 
     def read(self, group: int, keys: Sequence[bytes]) -> ReadAnswer:
-        """The rows under `keys`, linearizable. Raises NotLeader, Damaged."""
+        """The rows under `keys`, linearizable. Raises NotLeader, DataLoss."""
         replica = self._leading(group)
         if len(keys) == 1:
             stored: Sequence[bytes | None] = (self._engine.get(keyspace.row_key(group, keys[0])),)
         else:
             stored = self._engine.get_many([keyspace.row_key(group, key) for key in keys])
-        rows = [None if sealed is None else unseal(sealed) for sealed in stored]
+        try:
+            rows = [None if sealed is None else unseal(sealed) for sealed in stored]
+        except Damaged as error:
+            raise lost(group, error) from error
         return ReadAnswer(rows, replica.term, replica.log_time_ms(self._clock.now()))
 
     def view(self) -> View:
@@ -268,6 +272,12 @@ class Groups:
         term = 0 if vote is None else HardState.FromString(unseal(vote)).term
         entries = recovered_entries(self._engine, group, state.applied_index)
         return state, Recovered(term, state.applied_index, state.log_time_ms, entries)
+
+
+def lost(group: int, error: Damaged) -> DataLoss:
+    """The error of a stored row that is damaged, in a group that has no other copy."""
+    partition = str(partition_of_group(group))
+    return DataLoss("NO_HEALTHY_REPLICA", f"the only copy is damaged: {error}", {"partition": partition})
 
 
 def recovered_entries(engine: Engine, group: int, applied_index: int) -> list[tuple[int, LogEntry]]:

@@ -41,13 +41,16 @@ def random_node_id() -> str:
 
 
 class FolderLock:
-    """Holds a folder for this process until `release`. Raises FolderError naming the process that holds it."""
+    """Makes a folder, if it is missing, and holds it for this process until `release`.
+
+    Raises FolderError: it can't be made or written, or another process, which the text names, holds it.
+    """
 
     def __init__(self, folder: Path, file_name: str) -> None:
         self._folder = folder
-        path = folder / file_name
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            make_folder(folder)
+            self._file = os.open(folder / file_name, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise unusable(folder, error) from error
         self._take()
@@ -83,10 +86,6 @@ class DataFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            make_folder(path)
-        except OSError as error:
-            raise unusable(path, error) from error
         self._lock = FolderLock(path, LOCK_FILE)
 
     @property

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from random import Random
 
-from .engine import EngineFailed, EngineStats, Row, WriteBatch
+from .engine import EngineFailed, EngineStats, Row, ViewGone, WriteBatch
 from .failure import Latch
 
 
@@ -54,23 +54,31 @@ class Rows:
 class MemoryView:
     """A view that shares the rows until the next write copies them."""
 
-    def __init__(self, rows: Rows) -> None:
-        self._rows = rows
-        self._open = True
+    def __init__(self, rows: Rows, latch: Latch) -> None:
+        self._rows: Rows | None = rows
+        self._latch = latch
         rows.readers += 1
 
     def get(self, key: bytes) -> bytes | None:
-        return self._rows.get(key)
+        return self._present().get(key)
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        return [self._rows.get(key) for key in keys]
+        rows = self._present()
+        return [rows.get(key) for key in keys]
 
     def scan(self, start: bytes, end: bytes, *, limit: int, reverse: bool = False) -> list[Row]:
-        return self._rows.scan(start, end, limit, reverse)
+        return self._present().scan(start, end, limit, reverse)
 
     def close(self) -> None:
-        self._rows.readers -= self._open
-        self._open = False
+        if self._rows is not None:
+            self._rows.readers -= 1
+            self._rows = None
+
+    def _present(self) -> Rows:
+        self._latch.check()
+        if self._rows is None:
+            raise ViewGone("the view is closed")
+        return self._rows
 
 
 class MemoryEngine:
@@ -124,7 +132,7 @@ class MemoryEngine:
 
     def snapshot(self) -> MemoryView:
         self._latch.check()
-        return MemoryView(self._rows)
+        return MemoryView(self._rows, self._latch)
 
     async def checkpoint(self, path: Path) -> None:
         """The copy is no file but an engine, under its path in `checkpoints`."""

@@ -30,7 +30,7 @@ from pathlib import Path
 
 from .engine import EngineFailed, EngineStats, Row, ViewGone, WriteBatch
 from .failure import Latch, failure_of
-from .folder import FolderLock, make_folder, sync_folder
+from .folder import FolderLock, sync_folder
 from .sqlite_connections import FILE, PAGE_BYTES, Reader, Writer, copy_file, create_file
 from .sync_thread import SyncThread
 
@@ -45,13 +45,14 @@ class SqliteConfig:
     Raising the caches helps little: SQLite drops a reader's after every write, and the system caches the file anyway.
     Raising `checkpoint_bytes` copies a page that changes often less often, but a log that is reused sooner stays in the
     system's cache, and reads look pages up in a shorter list. `wal_bytes_max` is the disk that views of the past may
-    cost. A write that takes `write_stall_s_max` is a broken device.
+    cost; above `views_max` the oldest is given up. A write that takes `write_stall_s_max` is a broken device.
     """
 
     write_cache_bytes: int = 4 * MIB
     read_cache_bytes: int = 4 * MIB
     view_cache_bytes: int = MIB // 2
     idle_views_max: int = 4
+    views_max: int = 64
     checkpoint_bytes: int = 8 * MIB
     wal_bytes_max: int = 256 * MIB
     write_stall_s_max: float = 30.0
@@ -147,7 +148,7 @@ class SqliteEngine:
         self._path = path / FILE
         self._config = config or SqliteConfig()
         self._latch = Latch()
-        self._views: set[SqliteView] = set()
+        self._views: dict[SqliteView, None] = {}  # oldest first
         self._idle: list[Reader] = []
         self._syncs = SyncThread(self._flush, self._latch)
         with ExitStack() as opened:
@@ -155,15 +156,12 @@ class SqliteEngine:
             self._opened = opened.pop_all()
 
     def get(self, key: bytes) -> bytes | None:
-        self._latch.check()
         return self._reader.get(key)
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        self._latch.check()
         return self._reader.get_many(keys)
 
     def scan(self, start: bytes, end: bytes, *, limit: int, reverse: bool = False) -> list[Row]:
-        self._latch.check()
         return self._reader.scan(start, end, limit, reverse)
 
     def write(self, batch: WriteBatch) -> None:
@@ -182,8 +180,10 @@ class SqliteEngine:
 
     def snapshot(self) -> SqliteView:
         self._latch.check()
+        if len(self._views) >= self._config.views_max:
+            next(iter(self._views)).close()
         view = SqliteView(self._idle.pop() if self._idle else self._new_view_reader(), self._take_back)
-        self._views.add(view)
+        self._views[view] = None
         return view
 
     async def checkpoint(self, path: Path) -> None:
@@ -203,7 +203,6 @@ class SqliteEngine:
 
     def _open(self, opened: ExitStack) -> None:
         """Open what `close` releases in the opposite order: the writer goes last but one, the lock last."""
-        make_folder(self._folder)
         opened.callback(FolderLock(self._folder, LOCK_FILE).release)
         try:
             create_file(self._path)
@@ -231,7 +230,7 @@ class SqliteEngine:
             self._writer.abandon()
 
     def _open_log(self, opened: ExitStack) -> int:
-        """The file that `sync` syncs; it exists since the first read, and stays the same until the last connection goes.
+        """The file that `sync` syncs: made by the first read, and the same until the last connection is closed.
 
         SQLite would sync the folder with its own first sync of the log, but here nobody else may ever sync it. (Never
         open the database file itself like this: closing it would drop the locks that SQLite holds on it.)
@@ -261,7 +260,7 @@ class SqliteEngine:
             raise self._latch.fail(failure_of(error, self._folder)) from error
 
     def _take_back(self, view: SqliteView, reader: Reader) -> None:
-        self._views.discard(view)
+        del self._views[view]
         if len(self._idle) < self._config.idle_views_max:
             self._idle.append(reader)
         else:

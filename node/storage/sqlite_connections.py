@@ -28,13 +28,13 @@ WATCH_S = 0.5
 
 Statement: TypeAlias = tuple[str, list[bytes | None]]
 
-_CREATE = f'CREATE TABLE IF NOT EXISTS "{TABLE}" (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID'
-_GET = f'SELECT value FROM "{TABLE}" WHERE key = ?'
-_SCAN_UP = f'SELECT key, value FROM "{TABLE}" WHERE key >= ? AND key < ? ORDER BY key LIMIT ?'
-_SCAN_DOWN = f'SELECT key, value FROM "{TABLE}" WHERE key >= ? AND key < ? ORDER BY key DESC LIMIT ?'
+_CREATE = "CREATE TABLE IF NOT EXISTS rows (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
+_GET = "SELECT value FROM rows WHERE key = ?"
+_SCAN_UP = "SELECT key, value FROM rows WHERE key >= ? AND key < ? ORDER BY key LIMIT ?"
+_SCAN_DOWN = "SELECT key, value FROM rows WHERE key >= ? AND key < ? ORDER BY key DESC LIMIT ?"
 
 # How many rows one statement takes: few enough kinds for all to stay prepared (Python keeps 128 per connection), close
-# enough that at most a quarter of a statement is padding (NULLs: 15 % of time), and 2 × 256 variables, below the 999
+# enough that at most a quarter of a statement is padding (NULLs: 15 % of time), and 512 variables, below the 999
 # that every SQLite allows.
 _SIZES = (*range(1, 9), 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256)
 _ROWS_MAX = _SIZES[-1]
@@ -84,17 +84,17 @@ def _vacuum_into(path: Path, copy: Path) -> None:
 
 @cache
 def _put_of(size: int) -> str:
-    """Upsert, not REPLACE, which would delete and insert: half as many pages change. The NULLs of the padding fall out."""
+    """Upsert, not REPLACE, which deletes and inserts and so changes half as many pages again. Padding falls out."""
     rows = ",".join(["(?,?)"] * size)
     return (
-        f'INSERT INTO "{TABLE}"(key, value) SELECT column1, column2 FROM (VALUES {rows}) WHERE column1 IS NOT NULL '
+        f"INSERT INTO rows(key, value) SELECT column1, column2 FROM (VALUES {rows}) WHERE column1 IS NOT NULL "  # noqa: S608 - question marks only
         "ON CONFLICT(key) DO UPDATE SET value = excluded.value"
     )
 
 
 @cache
 def _delete_of(size: int) -> str:
-    return f'DELETE FROM "{TABLE}" WHERE key IN ({",".join("?" * size)})'
+    return f"DELETE FROM rows WHERE key IN ({','.join('?' * size)})"  # noqa: S608 - question marks only
 
 
 @cache
@@ -218,7 +218,7 @@ class Writer:
 
 
 class Reader:
-    """Reads of one read-only connection. Each cursor is exhausted before the return: an open one pins an old version."""
+    """Reads of one read-only connection. A cursor is exhausted before the return: an open one pins an old version."""
 
     def __init__(self, path: Path, cache_bytes: int, latch: Latch) -> None:
         self._folder = path.parent
@@ -251,12 +251,15 @@ class Reader:
         self.get(b"")
 
     def end(self) -> None:
-        self._rows("ROLLBACK")
+        """Let go of the version; a failed engine only closes the connection later."""
+        if self._latch.failure is None:
+            self._rows("ROLLBACK")
 
     def close(self) -> None:
         self._connection.close()
 
     def _rows(self, sql: str, values: Sequence[bytes | int | None] = ()) -> list[Any]:
+        self._latch.check()
         try:
             return self._point.execute(sql, values).fetchall()
         except sqlite3.Error as error:

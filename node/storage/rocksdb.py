@@ -1,0 +1,240 @@
+"""The engine for production: RocksDB through rocksdict, with its own write-ahead log and bounded memory.
+
+`write` goes to the log without a sync, `sync` is `flush_wal(True)` in a thread, where it releases the GIL. The log is
+recovered to a point in time: to a prefix, never over a hole. See docs/storage-format.md.
+"""
+
+import asyncio
+import errno
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import rocksdict
+from rocksdict import Checkpoint, DbClosedError, DBRecoveryMode, Options, Rdict, RdictIter, ReadOptions
+from rocksdict import WriteBatch as NativeBatch
+
+from .engine import EngineFailed, EngineStats, Row, ViewGone, WriteBatch
+from .failure import Latch, failure_of
+from .folder import FolderLock, make_folder, sync_file, sync_folder
+from .sync_thread import SyncThread
+
+MIB = 1024 * 1024
+LOCK_FILE = "engine.lock"
+FILES = "rows.rocksdb"
+
+
+@dataclass(frozen=True, slots=True)
+class RocksdbConfig:
+    """Memory of the engine: block cache (filters and indexes of the files included) + write buffers.
+
+    A larger cache makes reads of cold rows cheaper; larger buffers make fewer files and longer recoveries.
+    Above `views_max` the oldest view is given up.
+    """
+
+    block_cache_bytes: int = 8 * MIB
+    write_buffer_bytes: int = 8 * MIB
+    write_buffers_max: int = 3
+    open_files_max: int = 256
+    background_jobs_max: int = 2
+    bloom_bits_per_key: int = 10
+    views_max: int = 64
+
+
+def options_of(config: RocksdbConfig) -> Options:
+    """RocksDB's options; raw mode is bytes in, bytes out, without it rocksdict pickles."""
+    blocks = rocksdict.BlockBasedOptions()
+    blocks.set_block_cache(rocksdict.Cache(config.block_cache_bytes))
+    blocks.set_cache_index_and_filter_blocks(True)
+    blocks.set_pin_l0_filter_and_index_blocks_in_cache(True)
+    blocks.set_bloom_filter(config.bloom_bits_per_key, False)
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.set_block_based_table_factory(blocks)
+    options.set_write_buffer_size(config.write_buffer_bytes)
+    options.set_max_write_buffer_number(config.write_buffers_max)
+    options.set_max_open_files(config.open_files_max)
+    options.set_max_background_jobs(config.background_jobs_max)
+    options.set_wal_recovery_mode(DBRecoveryMode.point_in_time())
+    options.set_bytes_per_sync(MIB)
+    options.set_keep_log_file_num(2)
+    options.set_max_log_file_size(MIB)
+    return options
+
+
+class Translation:
+    """Gives what rocksdict raises (a bare `Exception`, exactly) a type; any other exception is a bug's and passes."""
+
+    def __init__(self, error_of: Callable[[Exception], Exception]) -> None:
+        self._error_of = error_of
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if isinstance(error, Exception) and kind in {Exception, DbClosedError}:
+            raise self._error_of(error) from error
+
+
+class Guard(Translation):
+    """Around every call of the engine: its errors are latched, and after the first there are no more calls."""
+
+    def __init__(self, folder: Path, latch: Latch) -> None:
+        super().__init__(lambda error: latch.fail(failure_of(error, folder)))
+        self._latch = latch
+
+    def __enter__(self) -> None:
+        self._latch.check()
+
+
+def scan_of(rows: RdictIter, start: bytes, end: bytes, limit: int, reverse: bool) -> list[Row]:
+    """A scan by an iterator, row by row: `items()` of rocksdict ends silently on an error.
+
+    A short answer must not pass for a complete one.
+    """
+    found = _descending(rows, start, end, limit) if reverse else _ascending(rows, start, end, limit)
+    rows.status()
+    return found
+
+
+def _ascending(rows: RdictIter, start: bytes, end: bytes, limit: int) -> list[Row]:
+    found: list[Row] = []
+    rows.seek(start)
+    while len(found) < limit and rows.valid() and (key := rows.key()) < end:
+        found.append((key, rows.value()))
+        rows.next()
+    return found
+
+
+def _descending(rows: RdictIter, start: bytes, end: bytes, limit: int) -> list[Row]:
+    found: list[Row] = []
+    rows.seek_for_prev(end)
+    if rows.valid() and rows.key() == end:
+        rows.prev()
+    while len(found) < limit and rows.valid() and (key := rows.key()) >= start:
+        found.append((key, rows.value()))
+        rows.prev()
+    return found
+
+
+class RocksdbView:
+    """One live iterator: it sees the moment of its creation. (Those of rocksdict's Snapshot see the present.)"""
+
+    def __init__(self, database: Rdict, guard: Guard, views: "dict[RocksdbView, None]") -> None:
+        self._rows: RdictIter | None = database.iter()
+        self._guard = guard
+        self._views = views
+        views[self] = None
+
+    def get(self, key: bytes) -> bytes | None:
+        rows = self.scan(key, key + b"\0", limit=1)
+        return rows[0][1] if rows else None
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        return [self.get(key) for key in keys]
+
+    def scan(self, start: bytes, end: bytes, *, limit: int, reverse: bool = False) -> list[Row]:
+        if self._rows is None:
+            raise ViewGone("the view is closed")
+        with self._guard:
+            return scan_of(self._rows, start, end, limit, reverse)
+
+    def close(self) -> None:
+        self._rows = None
+        self._views.pop(self, None)
+
+
+class RocksdbEngine:
+    """An Engine in the folder `path`, which it locks. Raises FolderError, or EngineFailed if the files are no good."""
+
+    def __init__(self, path: Path, config: RocksdbConfig | None = None) -> None:
+        self._folder = path
+        self._latch = Latch()
+        self._guard = Guard(path, self._latch)
+        self._config = config or RocksdbConfig()
+        self._views: dict[RocksdbView, None] = {}  # oldest first
+        self._syncs = SyncThread(self._flush, self._latch)
+        with ExitStack() as opened:
+            opened.callback(FolderLock(path, LOCK_FILE).release)
+            with self._guard:
+                self._database = Rdict(str(path / FILES), options_of(self._config))
+            sync_folder(path)
+            opened.callback(self._database.close)
+            opened.callback(self._syncs.close)
+            self._opened = opened.pop_all()
+
+    def get(self, key: bytes) -> bytes | None:
+        with self._guard:
+            value: bytes | None = self._database.get(key)
+            return value
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        with self._guard:
+            values: list[bytes | None] = self._database.get(list(keys))
+            return values
+
+    def scan(self, start: bytes, end: bytes, *, limit: int, reverse: bool = False) -> list[Row]:
+        options = ReadOptions()
+        options.set_iterate_lower_bound(start)
+        options.set_iterate_upper_bound(end)
+        with self._guard:
+            return scan_of(self._database.iter(options), start, end, limit, reverse)
+
+    def write(self, batch: WriteBatch) -> None:
+        with self._guard:
+            if batch:
+                self._database.write(_native(batch))
+                self._syncs.written += 1
+
+    async def sync(self) -> None:
+        await self._syncs.sync()
+
+    def snapshot(self) -> RocksdbView:
+        with self._guard:
+            if len(self._views) >= self._config.views_max:
+                next(iter(self._views)).close()
+            return RocksdbView(self._database, self._guard, self._views)
+
+    async def checkpoint(self, path: Path) -> None:
+        self._latch.check()
+        await asyncio.to_thread(self._copy, path)
+
+    def stats(self) -> EngineStats:
+        sizes = [file.stat().st_size for file in self._folder.rglob("*") if file.is_file()]
+        return EngineStats(sum(sizes), self._syncs.written, self._syncs.synced)
+
+    def close(self) -> None:
+        with self._opened:  # releases what was opened, last first, whether or not the sync succeeds
+            for view in list(self._views):
+                view.close()  # a live iterator would keep the database open
+            if self._latch.failure is None:
+                self._syncs.sync_now()
+        self._latch.fail(EngineFailed(f"the storage engine in {self._folder} is closed"))
+
+    def _flush(self) -> None:
+        """Runs in the thread of the syncs."""
+        with self._guard:
+            self._database.flush_wal(True)
+
+    def _copy(self, path: Path) -> None:
+        """Hard links to the files, which never change, and a copy of the log."""
+        make_folder(path.parent)
+        path.mkdir()
+        copy = path / FILES
+        with Translation(lambda error: OSError(errno.EIO, f"the copy failed: {error}", str(copy))):
+            Checkpoint(self._database).create_checkpoint(str(copy))
+        for file in copy.iterdir():
+            sync_file(file)
+        for folder in (copy, path, path.parent):
+            sync_folder(folder)
+
+
+def _native(batch: WriteBatch) -> NativeBatch:
+    native = NativeBatch(raw_mode=True)
+    for key in batch.deletes:
+        native.delete(key)
+    for key, value in batch.puts.items():
+        native.put(key, value)
+    return native
