@@ -31,7 +31,7 @@ from .events import (
 )
 from .member import Attributes, Member
 from .membership import Membership
-from .messages import Message
+from .messages import Message, Request
 from .ports import Clock, Exchange, ExchangeFailed, Rng
 from .wire import WireError, check_member, decode_answer, decode_request, encode, route_of
 
@@ -94,6 +94,7 @@ class GossipAgent:
         self._ticking: asyncio.Task[None] | None = None
         self._sending: dict[int, asyncio.Task[None]] = {}
         self._send_number = 0
+        self._stopped = False
 
     @property
     def local(self) -> Member:
@@ -130,7 +131,8 @@ class GossipAgent:
         await self._end(list(self._sending.values()))
         if leave:
             await self._say_goodbye()
-            await self._end(list(self._sending.values()))
+        self._stopped = True
+        await self._end(list(self._sending.values()))
 
     def update_local(self, **attributes: Unpack[Attributes]) -> None:
         """Say something new about this node; tells everybody if it differs. Raises WireError if it can't be told."""
@@ -142,18 +144,28 @@ class GossipAgent:
         self._handle(MemberRemoved(node_id))
 
     async def handle_request(self, route: str, body: bytes) -> bytes:
-        """The answer to a peer's request. Raises WireError, and then nothing has changed."""
+        """The answer to a peer's request. Raises WireError, and then nothing has changed.
+
+        Still answers after `stop`, for what the server had accepted by then, but sends nothing by itself.
+        """
         try:
             request = decode_request(route, body)
         except WireError:
             self.counters.requests_malformed += 1
             raise
         self.counters.requests_answered += 1
+        try:
+            return encode(await self._reply_to(request))
+        except Exception as error:
+            self._listener.on_failure(error)
+            raise
+
+    async def _reply_to(self, request: Request) -> Message:
         effects = self._handle(RequestReceived(request))
         for effect in effects:
             if isinstance(effect, RelayPing):
                 effects = self._handle(await self._outcome(effect))
-        return encode(_reply(effects))
+        return _reply(effects)
 
     async def _tick(self) -> None:
         while True:
@@ -196,6 +208,8 @@ class GossipAgent:
                 self._listener.on_forget(node_id)
 
     def _send(self, send: Send) -> None:
+        if self._stopped:
+            return
         self._send_number += 1
         number = self._send_number
         task = asyncio.create_task(self._supervised(partial(self._deliver, send)), name=f"gossip-send-{number}")

@@ -145,8 +145,12 @@ def _indirect_ping(fields: Json) -> IndirectPing:
 
 
 def _sync(fields: Json) -> Sync:
-    digests = _items(fields, "digests", DIGESTS_MAX, _digest)
-    return Sync(_sender(fields), _bound(fields, "after"), _bound(fields, "until"), digests)
+    return Sync(
+        _sender(fields),
+        _bound(fields, "after"),
+        _bound(fields, "until"),
+        _items(fields, "digests", DIGESTS_MAX, _digest),
+    )
 
 
 def _push(fields: Json) -> Push:
@@ -165,8 +169,12 @@ def _indirect_ack(fields: Json) -> IndirectAck:
 
 
 def _sync_answer(fields: Json) -> SyncAnswer:
-    wanted = _items(fields, "wanted", DIGESTS_MAX, _wanted_id)
-    return SyncAnswer(_sender(fields), _facts(fields), wanted, _bound(fields, "covered"))
+    return SyncAnswer(
+        _sender(fields),
+        _facts(fields),
+        _items(fields, "wanted", DIGESTS_MAX, _wanted_id),
+        _bound(fields, "covered"),
+    )
 
 
 _REQUESTS: Mapping[str, Callable[[Json], Request]] = {

@@ -15,6 +15,7 @@ from .topology_store import TopologyStore
 ASK_TIMEOUT_S = 0.5
 ASK_PAUSE_S_MIN = 0.03
 ASK_PAUSE_S_MAX = 1.0
+SEED_CHECK_PAUSE_S_MAX = 30.0
 ASKED_MAX = 1_000
 
 FORMATION_ROUTE = "formation"
@@ -56,8 +57,17 @@ class Founding:
         self._foreign: dict[str, None] = {}
 
     async def check_seeds(self) -> None:
-        """Tell of seeds that belong to another cluster: of a wrong configuration, or of an address used again."""
-        await self._ask(self._seeds)
+        """Tell of seeds that belong to another cluster: of a wrong configuration, or of an address used again.
+
+        Returns when every seed has answered once.
+        """
+        silent = list(self._seeds)
+        pause_s = ASK_PAUSE_S_MIN
+        while silent:
+            answered = await self._ask(silent)
+            silent = [seed for seed in silent if seed not in answered and seed not in self._foreign]
+            await self._clock.sleep(pause_s)
+            pause_s = min(SEED_CHECK_PAUSE_S_MAX, pause_s * 2)
 
     async def run(self) -> None:
         """Return when this node is in the topology, and a majority of the founders has adopted it."""

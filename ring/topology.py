@@ -7,7 +7,7 @@ compute them. An object of these classes is valid: whatever makes one checks it.
 import json
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from enum import StrEnum
 from operator import attrgetter
 from typing import TypeAlias, TypeVar
@@ -109,6 +109,7 @@ class Topology:
         _check_partitions(self.partitions)
         _check_nodes(self.nodes)
         _check_targets(self)
+        _check_size(self)
 
     def node(self, node_id: str) -> NodeRecord | None:
         """The node of that id, None if there is none."""
@@ -207,6 +208,15 @@ def _check_replicas(replicas: Sequence[str], known: set[str]) -> None:
     _check_distinct("a replica's node", replicas)
     if not known.issuperset(replicas):
         raise InvalidTopology("a replica's node is not among the nodes")
+
+
+def _check_size(topology: Topology) -> None:
+    """What can be made can be read back: a bound on the bytes of JSON, where a character takes 12 at most."""
+    characters = sum(len(text) for node in topology.nodes for text in astuple(node) if isinstance(text, str))
+    replicas = sum(map(len, topology.targets))
+    bound = 10_000 + 12 * characters + 200 * len(topology.nodes) + 5 * replicas + 3 * topology.partitions
+    if bound > TOPOLOGY_BYTES_MAX:
+        raise InvalidTopology(f"the topology may take {bound} bytes, at most {TOPOLOGY_BYTES_MAX} are allowed")
 
 
 def _check_distinct(what: str, texts: Sequence[str]) -> None:

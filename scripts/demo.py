@@ -65,6 +65,16 @@ def operation(zone: dict[str, Any]) -> Set:
     return Set(zone["zone"], json.dumps(zone, ensure_ascii=False), indexes=indexes)
 
 
+class Terminal(Console):
+    """Rich's console, but a reader that goes away is an error as any other, so that the nodes are stopped."""
+
+    def on_broken_pipe(self) -> None:
+        try:
+            super().on_broken_pipe()
+        except SystemExit:
+            raise BrokenPipeError from None
+
+
 class Gateway:
     """One node, asked by plain gRPC: unlike `Client`, this never goes to a key's owner itself."""
 
@@ -220,12 +230,14 @@ def free_ports(count: int) -> list[int]:
 
 
 def main() -> int:
-    console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
+    console = Terminal(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
     try:
         with tempfile.TemporaryDirectory(prefix="ringhold-demo-") as folder:
             asyncio.run(run(Path(folder), console))
     except (CommandFailed, RingholdError) as error:
         print(f"demo: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
         return 1
     return 0
 

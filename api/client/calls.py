@@ -132,11 +132,15 @@ class Call(ABC, Generic[Result]):
         """What to do when there is no time left."""
 
     def _proceed(self, now: float) -> Effect[Result]:
-        if self._deadline - now < ATTEMPT_S_MIN:
-            return self._ending()
-        if self._wants_topology(now):
+        if self._has_time(now) and self._wants_topology(now):
             return self._ask(TopologyRequest(), now, self._refreshed, self._not_refreshed)
-        return self._attempt(now)
+        return self._attempt_in_time(now)
+
+    def _attempt_in_time(self, now: float) -> Effect[Result]:
+        return self._attempt(now) if self._has_time(now) else self._ending()
+
+    def _has_time(self, now: float) -> bool:
+        return self._deadline - now >= ATTEMPT_S_MIN
 
     def _ask(
         self,
@@ -153,11 +157,12 @@ class Call(ABC, Generic[Result]):
         """Repeat after a failed attempt: at once elsewhere if the endpoint was at fault, else after a pause."""
         if error.reason in ENDPOINT_FAULTS and len(self._tried) < FAILOVERS_MAX and self._has_untried():
             return self._proceed(now)
+        self._tried.add(self._address)
         if not self._has_untried():
             self._tried.clear()
         self._rounds += 1
         pause_s = max(self._backoff_s(), _retry_after_s(error))
-        return Sleep(pause_s) if now + pause_s < self._deadline - ATTEMPT_S_MIN else self._ending()
+        return Sleep(pause_s) if self._has_time(now + pause_s) else self._ending()
 
     def _wants_topology(self, now: float) -> bool:
         return self._around.routing.claim_refresh(now)
@@ -167,15 +172,15 @@ class Call(ABC, Generic[Result]):
 
     def _refreshed(self, topology: TopologyResponse, now: float) -> Effect[Result]:
         self._around.routing.adopt(topology, now)
-        return self._proceed(now)
+        return self._attempt_in_time(now)
 
     def _not_refreshed(self, error: RingholdError, now: float) -> Effect[Result]:
-        # The old topology does for now; what is wrong, if anything, shows at the attempt itself.
-        return self._proceed(now)
+        # The old topology does for now: asking again before the attempt could use up all the time there is.
+        return self._attempt_in_time(now)
 
     def _note_failure(self, error: RingholdError, now: float) -> None:
-        self._tried.add(self._address)
         if error.reason in ENDPOINT_FAULTS:
+            self._tried.add(self._address)
             self._around.routing.failed(self._address, now)
             return
         self._around.routing.answered(self._address)

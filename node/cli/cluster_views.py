@@ -1,7 +1,8 @@
 """Answers about the cluster in their three forms; imported only once there is an answer. See docs/cli.md."""
 
+import re
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from .output import Json, View, json_bytes, shown, size_text
@@ -26,6 +27,7 @@ STYLES = {
 
 
 def status_view(status: "ClusterStatus") -> View:
+    status = replace(status, nodes=tuple(sorted(status.nodes, key=lambda each: name_order(each.node.name))))
     return View(
         table=lambda: status_table(status),
         json=lambda: {**asdict(status), "nodes": [node_json(node) for node in status.nodes]},
@@ -83,6 +85,7 @@ def figures_of(status: "NodeStatus") -> list[str]:
 
 
 def ring_view(topology: "Topology") -> View:
+    topology = replace(topology, nodes=tuple(sorted(topology.nodes, key=lambda node: name_order(node.name))))
     return View(
         table=lambda: ring_table(topology),
         json=lambda: asdict(topology),
@@ -163,6 +166,15 @@ def explanation_table(explanation: "Explanation") -> "RenderableType":
     for name, text in explanation_words(explanation):
         table.add_row(Text(name, style="dim"), Text(text))
     return table
+
+
+def name_order(name: str) -> list[str | int]:
+    """Sorts names as people do.
+
+    >>> sorted(["node-10", "node-9"], key=name_order)
+    ['node-9', 'node-10']
+    """
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
 def plain_table(*columns: str) -> "Table":

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 from ..config import parse_address
 from .failure import CommandFailed
@@ -226,7 +226,7 @@ def stop_on_signals(cluster: LocalCluster) -> asyncio.Event:
     return stop
 
 
-async def ends_before(work: Coroutine[None, None, None], stop: asyncio.Event) -> bool:
+async def ends_before(work: Coroutine[Any, Any, object], stop: asyncio.Event) -> bool:
     """Run `work` until it ends (True; raises what it raises) or `stop` is set (False; `work` is cancelled)."""
     task, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
     await asyncio.wait((task, stopping), return_when=asyncio.FIRST_COMPLETED)

@@ -118,6 +118,7 @@ class NodeProcess:
 
 def node_processes(folder: Path, count: int, arguments: Sequence[str] = ()) -> list[NodeProcess]:
     """`count` nodes that would form one cluster; none is started."""
+    folder.mkdir(parents=True, exist_ok=True)
     ports = free_ports(2 * count)
     https = [f"127.0.0.1:{port}" for port in ports[count:]]
     forming = ["--seeds", ",".join(https), "--expect", str(count)] if count > 1 else []

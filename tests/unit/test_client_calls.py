@@ -71,7 +71,7 @@ def next_send(call: Call[Any], effect: Any, now: float) -> Send:
     return effect
 
 
-def fail_attempts(call: Call[Any], effect: Any, reason: RingholdError, now: float = 0.0) -> tuple[list[Send], Any]:
+def fail_attempts(call: Call[Any], effect: Any, reason: RingholdError, now: float = 0.0) -> tuple[list[Any], Any]:
     """Let every attempt fail in the same way and take the time it may: what was sent, and how it ended."""
     sent = []
     while isinstance(effect, Send | Sleep):
@@ -154,9 +154,9 @@ def test_an_older_topology_is_not_taken_over() -> None:
     """A node that lags behind does not turn the client back."""
     core = told_core()
     for epoch in (5, 4):
-        call = core.topology(None)
-        call.start(1.0)
-        call.handle(Answered(topology(epoch=epoch)), 1.0)
+        question = core.topology(None)
+        question.start(1.0)
+        question.handle(Answered(topology(epoch=epoch)), 1.0)
     call = core.get("k", None)
     call.start(2.0)
     call.handle(Answered(kv_pb2.GetResponse(header=header(b"k", epoch=5))), 2.0)
@@ -277,7 +277,7 @@ def test_success_ends_a_doubt() -> None:
     """The stored result of the first attempt is the result."""
     call = told_core().set("k", "v", None, None, None, None)
     call.start(0.0)
-    effect = next_send(call, call.handle(Failed(error("IN_DOUBT")), 0.0), 0.0)
+    effect: Any = next_send(call, call.handle(Failed(error("IN_DOUBT")), 0.0), 0.0)
     assert isinstance(effect.request, kv_pb2.SetRequest)
     effect = call.handle(Answered(kv_pb2.SetResponse(version=4, header=header(b"k"))), 0.0)
     assert effect == Finish(4)
@@ -288,7 +288,7 @@ def test_an_expired_first_attempt_takes_the_new_log_time_once() -> None:
     call = told_core().set("k", "v", None, None, None, None)
     call.start(0.0)
     expired = Failed(error("REQUEST_EXPIRED", log_time_ms="900000"))
-    effect = next_send(call, call.handle(expired, 0.0), 0.0)
+    effect: Any = next_send(call, call.handle(expired, 0.0), 0.0)
     assert isinstance(effect.request, kv_pb2.SetRequest)
     assert effect.request.anchor == 900_000
     effect = call.handle(expired, 0.0)
@@ -300,7 +300,7 @@ def test_an_expired_repetition_leaves_the_doubt() -> None:
     """Once an attempt was ambiguous, the anchor never changes."""
     call = told_core().set("k", "v", None, None, None, None)
     call.start(0.0)
-    effect = next_send(call, call.handle(Failed(error("IN_DOUBT")), 0.0), 0.0)
+    effect: Any = next_send(call, call.handle(Failed(error("IN_DOUBT")), 0.0), 0.0)
     effect = call.handle(Failed(error("REQUEST_EXPIRED", log_time_ms="900000")), 0.0)
     assert isinstance(effect, Fail)
     assert effect.error.reason == "IN_DOUBT"
@@ -392,15 +392,14 @@ def test_a_batch_repeats_only_what_failed_and_whole_commands() -> None:
     """Mutations of one partition go together again, under the same id and anchor; what is done stays done."""
     even, odd = key_led_by("a:1"), key_led_by("b:1")
     call = told_core().batch([Set(even, "1"), Set(odd, "2"), Delete(odd), Get("g")], b"batch id", None)
-    effect = call.start(0.0)
-    assert isinstance(effect, Send)
-    first: Any = effect.request
+    effect: Any = call.start(0.0)
+    first = effect.request
     assert keys_of(first) == [even, odd, odd, b"g"]
     assert first.request_id == b"batch id"
     assert all(op.set.anchor == 7_000 for op in first.operations if op.HasField("set"))
     answer = batch_results(first, {odd: error("NO_QUORUM")})
     effect = next_send(call, call.handle(Answered(answer), 0.0), 0.0)
-    second: Any = effect.request
+    second = effect.request
     assert keys_of(second) == [odd, odd]
     assert second.request_id == b"batch id"
     assert list(second.operations) == list(first.operations)[1:3]

@@ -1,5 +1,6 @@
 """Settings: what a node accepts, who wins, and what is said of a wrong one."""
 
+import inspect
 import io
 import json
 import logging
@@ -12,6 +13,7 @@ import pytest
 import structlog
 
 from ringhold.api.limits import Limits
+from ringhold.node.cli.serve import serve
 from ringhold.node.cli.settings import load_config
 from ringhold.node.config import ConfigError, NodeConfig, parse_address
 from ringhold.node.logs import configure_logs, get_logger
@@ -279,3 +281,21 @@ def test_library_log(logs: io.StringIO) -> None:
     logging.getLogger("aiohttp.server").info("unheard")
     (line,) = logs.getvalue().splitlines()
     assert line.split(" ", 1)[1] == "warning aiohttp.server bad request body"
+
+
+def test_documented() -> None:
+    """docs/configuration.md names every setting, its variable, and every limit with its default."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "configuration.md").read_text()
+    for setting in fields(NodeConfig):
+        if setting.name != "limits":
+            assert f"| `{setting.name}` |" in page
+            assert f"`RINGHOLD_{setting.name.upper()}`" in page
+    for limit in fields(Limits):
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| `{limit.name}`")]
+        assert row.endswith(f"| {limit.default:,g} |" if isinstance(limit.default, float) else f"| {limit.default:,} |")
+
+
+def test_flags_of_serve() -> None:
+    """Every setting but those without a flag in docs/configuration.md is a flag of `serve`."""
+    settings = {field.name for field in fields(NodeConfig)} - {"limits", "drain_timeout_s"}
+    assert set(inspect.signature(serve).parameters) == settings | {"config"}

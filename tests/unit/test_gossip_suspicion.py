@@ -1,22 +1,15 @@
 """How long a suspect has, how often a fact is told, and in which order members are probed."""
 
-import doctest
 import random
 
 import pytest
 from support.gossip import member
 
-from ringhold.gossip import suspicion
 from ringhold.gossip.broadcast import FactQueue
 from ringhold.gossip.config import GossipConfig, lan, local, wan
 from ringhold.gossip.member import Fact, MemberState
 from ringhold.gossip.rotation import ProbeRotation
 from ringhold.gossip.suspicion import Suspicion, suspicion_timeout_s
-
-
-def test_the_examples_in_the_formula_hold() -> None:
-    """The doctest of the formula is run."""
-    assert doctest.testmod(suspicion).failed == 0
 
 
 @pytest.mark.parametrize(

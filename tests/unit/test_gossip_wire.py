@@ -10,7 +10,18 @@ from support.gossip import member
 
 from ringhold.gossip.config import BODY_BYTES_MAX, DIGESTS_MAX, FACTS_MAX
 from ringhold.gossip.member import Fact, Member, MemberState
-from ringhold.gossip.messages import Ack, Digest, IndirectAck, IndirectPing, Message, Ping, Push, Sync, SyncAnswer
+from ringhold.gossip.messages import (
+    Ack,
+    Digest,
+    IndirectAck,
+    IndirectPing,
+    Message,
+    Ping,
+    Push,
+    Request,
+    Sync,
+    SyncAnswer,
+)
 from ringhold.gossip.wire import (
     ADDRESS_BYTES_MAX,
     HOST_BYTES_MAX,
@@ -29,7 +40,7 @@ from ringhold.gossip.wire import (
 
 FACTS = (Fact(member("b")), Fact(member("c", state=MemberState.DEAD, zone="Zürich"), "b"))
 DIGEST = Digest("b", 1, 2, 3, MemberState.SUSPECT)
-REQUESTS = [
+REQUESTS: list[Request] = [
     Ping(member("a"), "b", FACTS),
     IndirectPing(member("a"), "b", FACTS),
     Sync(member("a"), "", "b", (DIGEST,)),
@@ -62,7 +73,7 @@ def largest() -> Member:
 
 
 @pytest.mark.parametrize("request_", REQUESTS)
-def test_requests_come_back_as_they_were(request_: Any) -> None:
+def test_requests_come_back_as_they_were(request_: Request) -> None:
     """Decoding undoes encoding, on the request's own route."""
     assert decode_request(route_of(request_), encode(request_)) == request_
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+
 from ringhold.ring.hashing import PARTITIONS_MAX, check_partition_count, key_hash, partition_of
 
 GOLDEN = [

@@ -5,6 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from support.ring_nodes import node_record, node_records
+
 from ringhold.ring.placement import found
 from ringhold.ring.topology import (
     EPOCH_MAX,
@@ -15,7 +17,6 @@ from ringhold.ring.topology import (
     group_of_partition,
     partition_of_group,
 )
-from support.ring_nodes import node_record, node_records
 
 FOUNDED = found("demo", "c1", 4, 2, node_records(3))
 
@@ -146,6 +147,13 @@ def test_size_of_a_large_topology() -> None:
     document = topology.to_json()
     assert len(document) < TOPOLOGY_BYTES_MAX
     assert Topology.from_json(document) == topology
+
+
+def test_what_could_not_be_read_back_is_refused() -> None:
+    """Nodes whose names would make a document too large to be read can't be put into a topology."""
+    nodes = tuple(replace(node, zone="\U0001f600" * 256) for node in node_records(3_000))
+    with pytest.raises(InvalidTopology, match="bytes"):
+        replace(FOUNDED, nodes=nodes)
 
 
 def sorted_names(value: Any) -> bool:

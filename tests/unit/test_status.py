@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -39,7 +40,7 @@ class BrokenCall(grpc.RpcError):
     """A failed call as grpc describes it, without rich details unless given."""
 
     def __init__(
-        self, code: grpc.StatusCode, details: str | None = "", metadata: tuple[tuple[str, bytes], ...] | None = None
+        self, code: grpc.StatusCode, details: str | None = "", metadata: tuple[tuple[str, bytes], ...] = ()
     ) -> None:
         super().__init__()
         self._code, self._details, self._metadata = code, details, metadata
@@ -50,7 +51,7 @@ class BrokenCall(grpc.RpcError):
     def details(self) -> str | None:
         return self._details
 
-    def trailing_metadata(self) -> tuple[tuple[str, bytes], ...] | None:
+    def trailing_metadata(self) -> Any:
         return self._metadata
 
 

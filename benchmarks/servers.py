@@ -1,0 +1,167 @@
+"""The processes that are measured: three nodes, and three echo servers."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from .failure import BenchmarkFailed
+
+NODES = 3
+HOST = "127.0.0.1"
+READY_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 10.0
+POLL_INTERVAL_S = 0.01
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+ECHO_SCRIPT = Path(__file__).with_name("echo.py")
+
+
+@dataclass(slots=True)
+class Server:
+    """A child process that listens on `address`, and writes to `log`."""
+
+    address: str
+    log: Path
+    process: subprocess.Popen[bytes]
+
+    def cpu_s(self) -> float:
+        """User and system time so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+
+    def resident_bytes(self) -> int:
+        """Memory of the process that is in RAM, the part that it shares with others included."""
+        lines = Path(f"/proc/{self.process.pid}/smaps_rollup").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("Rss:")) * 1024
+
+    def refuse_dead(self) -> None:
+        """Raises BenchmarkFailed if the process has ended."""
+        if self.process.poll() is not None:
+            last_lines = "\n".join(self.log.read_text().splitlines()[-20:])
+            raise BenchmarkFailed(f"the server at {self.address} ended with {self.process.returncode}:\n{last_lines}")
+
+
+class Servers:
+    """Processes that run while this is entered."""
+
+    def __init__(self, folder: Path, commands: Sequence[tuple[str, list[str]]]) -> None:
+        self._folder = folder
+        self._commands = commands
+        self.servers: list[Server] = []
+
+    @property
+    def addresses(self) -> list[str]:
+        return [server.address for server in self.servers]
+
+    def __enter__(self) -> Self:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for address, command in self._commands:
+            log = self._folder / f"{address.rpartition(':')[2]}.log"
+            with log.open("wb") as output:
+                process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+            self.servers.append(Server(address, log, process))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for server in self.servers:
+            server.process.terminate()
+        for server in self.servers:
+            try:
+                server.process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                server.process.kill()
+                server.process.wait()
+
+    def cpu_s(self) -> float:
+        """CPU time of all processes so far."""
+        return sum(server.cpu_s() for server in self.servers)
+
+    def is_ready(self, server: Server) -> bool:
+        """Whether it accepts connections."""
+        host, _, port = server.address.rpartition(":")
+        with socket.socket() as probe:
+            return probe.connect_ex((host, int(port))) == 0
+
+    def wait_until_ready(self) -> None:
+        """Return when all are ready. Raises BenchmarkFailed."""
+        waiting = list(self.servers)
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while waiting := [server for server in waiting if not self.is_ready(server)]:
+            for server in waiting:
+                server.refuse_dead()
+            if time.monotonic() > deadline:
+                raise BenchmarkFailed(f"after {READY_TIMEOUT_S:.0f} s not ready: {waiting[0].address}")
+            time.sleep(POLL_INTERVAL_S)
+
+
+class EchoServers(Servers):
+    """One bare echo server for each node."""
+
+    def __init__(self, folder: Path) -> None:
+        addresses = [f"{HOST}:{port}" for port in free_ports(NODES)]
+        super().__init__(folder, [(address, [sys.executable, str(ECHO_SCRIPT), address]) for address in addresses])
+
+
+class Cluster(Servers):
+    """A new cluster of three nodes, each as a user would start it."""
+
+    def __init__(self, folder: Path, engine: str) -> None:
+        addresses = [f"{HOST}:{port}" for port in free_ports(2 * NODES)]
+        grpc, http = addresses[:NODES], addresses[NODES:]
+        seeds = ["--seeds", ",".join(http), "--expect", str(NODES), "--engine", engine]
+        super().__init__(
+            folder,
+            [
+                (grpc[number], [*serve_command(folder, number), "--grpc", grpc[number], "--http", http[number], *seeds])
+                for number in range(NODES)
+            ],
+        )
+        self._http = dict(zip(grpc, http, strict=True))
+
+    def is_ready(self, server: Server) -> bool:
+        """Whether it says that it serves."""
+        try:
+            with urllib.request.urlopen(f"http://{self._http[server.address]}/health/ready", timeout=1.0) as answer:
+                return bool(answer.status == 200)
+        except OSError:  # refused, or 503
+            return False
+
+    def finished_calls(self) -> Counter[tuple[str, str]]:
+        """How many calls of a method have ended with a reason, on all nodes together."""
+        counts: Counter[tuple[str, str]] = Counter()
+        for http in self._http.values():
+            with urllib.request.urlopen(f"http://{http}/metrics", timeout=5.0) as answer:
+                text = answer.read().decode()
+            for family in text_string_to_metric_families(text):
+                if family.name == "ringhold_requests":
+                    for sample in family.samples:
+                        counts[sample.labels["method"], sample.labels["reason"]] += int(sample.value)
+        return counts
+
+
+def serve_command(folder: Path, number: int) -> list[str]:
+    name = f"node-{number + 1}"
+    (folder / name).mkdir(parents=True)
+    command = [sys.executable, "-P", "-m", "ringhold", "serve", "--log-level", "warning"]
+    return [*command, "--name", name, "--data-dir", str(folder / name)]
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on, taken all at once so that they differ."""
+    sockets = [socket.create_server((HOST, 0)) for _ in range(count)]
+    ports = [int(each.getsockname()[1]) for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports

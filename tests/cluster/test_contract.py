@@ -1,0 +1,301 @@
+"""What any gateway answers, over real gRPC: the contract, its errors, the older contract, health and reflection."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import grpc
+import pytest
+from google.rpc.error_details_pb2 import ErrorInfo
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_status import rpc_status
+from support.nodes import NodeProcess
+
+from ringhold.api.proto.api import distributed_storage_engine_pb2 as legacy_pb2
+from ringhold.api.proto.api.distributed_storage_engine_pb2_grpc import DistributedStorageEngineStub
+from ringhold.api.proto.ringhold.v1 import cluster_pb2, kv_pb2
+from ringhold.api.proto.ringhold.v1.cluster_pb2_grpc import ClusterStub
+from ringhold.api.proto.ringhold.v1.kv_pb2_grpc import KVStub
+
+KIB = 1024
+TIMEOUT_S = 10
+
+
+@pytest.fixture(scope="module")
+def channels(shared_three: Sequence[NodeProcess]) -> Iterator[list[grpc.Channel]]:
+    options = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
+    opened = [grpc.insecure_channel(node.grpc, options=options) for node in shared_three]
+    yield opened
+    for channel in opened:
+        channel.close()
+
+
+@pytest.fixture(scope="module")
+def gateways(channels: list[grpc.Channel]) -> list[KVStub]:
+    return [KVStub(channel) for channel in channels]
+
+
+def entry(name: str, value: bytes) -> kv_pb2.IndexEntry:
+    return kv_pb2.IndexEntry(name=name, value=value)
+
+
+def refused(call: Callable[[], object]) -> tuple[grpc.StatusCode, ErrorInfo]:
+    """The status code and the one ErrorInfo of a call that fails."""
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    status = rpc_status.from_call(caught.value)  # type: ignore[arg-type]
+    assert status is not None, caught.value
+    assert len(status.details) == 1
+    detail = ErrorInfo()
+    assert status.details[0].Unpack(detail)
+    assert detail.domain == "ringhold"
+    return caught.value.code(), detail  # type: ignore[attr-defined]
+
+
+def test_every_gateway_answers_for_every_key(gateways: list[KVStub]) -> None:
+    """What one gateway sets, any other reads at once, wherever the key lives."""
+    for number in range(30):
+        key = b"every:%d" % number
+        gateways[number % 3].Set(kv_pb2.SetRequest(key=key, value=b"v%d" % number))
+        for gateway in gateways:
+            assert gateway.Get(kv_pb2.GetRequest(key=key)).value == b"v%d" % number
+
+
+def test_answers_say_where_and_when(gateways: list[KVStub]) -> None:
+    """Responses carry version, partition, topology epoch and log time."""
+    stored = gateways[0].Set(kv_pb2.SetRequest(key=b"where", value=b""))
+    read = gateways[1].Get(kv_pb2.GetRequest(key=b"where"))
+    assert stored.version == read.version == read.create_version > 0
+    assert stored.header.partition == read.header.partition
+    assert read.header.topology_epoch == 1
+    assert 0 < stored.header.log_time_ms <= read.header.log_time_ms
+
+
+def test_delete_says_whether_there_was_a_record(gateways: list[KVStub]) -> None:
+    """Deleting an absent key is no error."""
+    gateways[0].Set(kv_pb2.SetRequest(key=b"gone", value=b"x"))
+    assert gateways[1].Delete(kv_pb2.DeleteRequest(key=b"gone")).existed
+    assert not gateways[2].Delete(kv_pb2.DeleteRequest(key=b"gone")).existed
+    code, info = refused(lambda: gateways[0].Get(kv_pb2.GetRequest(key=b"gone")))
+    assert (code, info.reason) == (grpc.StatusCode.NOT_FOUND, "KEY_NOT_FOUND")
+
+
+def test_a_repeated_mutation_takes_effect_once(gateways: list[KVStub]) -> None:
+    """The same request_id and anchor give the first outcome, through whichever gateway (P3)."""
+    first = gateways[0].Set(kv_pb2.SetRequest(key=b"once", value=b"1"))
+    request = kv_pb2.SetRequest(key=b"once", value=b"2", request_id=b"r" * 16, anchor=first.header.log_time_ms)
+    versions = {gateway.Set(request).version for gateway in gateways}
+    assert versions == {first.version + 1}
+    request.value = b"3"
+    code, info = refused(lambda: gateways[0].Set(request))
+    assert (code, info.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "REQUEST_ID_REUSED")
+
+
+def test_an_anchor_outside_the_window_is_refused(gateways: list[KVStub]) -> None:
+    """An anchor from far outside the log time can't be deduplicated, and the answer says what log time it is."""
+    request = kv_pb2.SetRequest(key=b"late", value=b"", request_id=b"q", anchor=2**60)
+    code, info = refused(lambda: gateways[0].Set(request))
+    assert (code, info.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "REQUEST_EXPIRED")
+    assert int(info.metadata["log_time_ms"]) > 0
+
+
+def test_a_query_merges_all_shards_in_order(gateways: list[KVStub]) -> None:
+    """Pages of all shards together are complete, ordered by (value, key), without repetition."""
+    wanted = []
+    for number in range(60):
+        key, value = b"q:%02d" % number, b"%d" % (number % 7)
+        gateways[number % 3].Set(kv_pb2.SetRequest(key=key, value=b"", indexes=[entry("seven", value)]))
+        wanted.append((value, key))
+    for descending in (False, True):
+        found, token = [], b""
+        while True:
+            request = kv_pb2.GetByIndexRequest(
+                index="seven", prefix=b"", descending=descending, limit=7, page_token=token
+            )
+            page = gateways[len(found) % 3].GetByIndex(request)
+            found += [(match.index_value, match.key) for match in page.matches]
+            token = page.next_page_token
+            if not token:
+                break
+        assert found == sorted(wanted, reverse=descending)
+
+
+def test_a_query_by_range_and_equality(gateways: list[KVStub]) -> None:
+    """Range bounds are start-inclusive and end-exclusive; records come on request."""
+    for number in range(10):
+        key = b"r:%d" % number
+        gateways[0].Set(kv_pb2.SetRequest(key=key, value=b"v", indexes=[entry("n", b"%d" % number)]))
+    page = gateways[1].GetByIndex(
+        kv_pb2.GetByIndexRequest(index="n", range=kv_pb2.Range(start=b"3", end=b"6"), with_records=True)
+    )
+    assert [match.record.key for match in page.matches] == [b"r:3", b"r:4", b"r:5"]
+    assert all(match.record.value == b"v" for match in page.matches)
+    page = gateways[2].GetByIndex(kv_pb2.GetByIndexRequest(index="n", equals=b"4"))
+    assert [(match.key, match.HasField("record")) for match in page.matches] == [(b"r:4", False)]
+
+
+def test_a_set_replaces_the_whole_set_of_index_entries(gateways: list[KVStub]) -> None:
+    """Entries that a Set does not name are gone with it."""
+    gateways[0].Set(kv_pb2.SetRequest(key=b"i", value=b"", indexes=[entry("a", b"1"), entry("b", b"1")]))
+    gateways[1].Set(kv_pb2.SetRequest(key=b"i", value=b"", indexes=[entry("b", b"2")]))
+    for name, matches in (("a", []), ("b", [(b"2", b"i")])):
+        page = gateways[2].GetByIndex(kv_pb2.GetByIndexRequest(index=name, prefix=b""))
+        assert [(match.index_value, match.key) for match in page.matches] == matches
+
+
+def test_a_batch_gives_each_operation_its_result(gateways: list[KVStub]) -> None:
+    """Results come in the order of the operations; a failure concerns only its own operation."""
+    gateways[0].Set(kv_pb2.SetRequest(key=b"b:old", value=b"old"))
+    operations = [
+        kv_pb2.Operation(set=kv_pb2.SetRequest(key=b"b:1", value=b"1")),
+        kv_pb2.Operation(get=kv_pb2.GetRequest(key=b"b:old")),
+        kv_pb2.Operation(get=kv_pb2.GetRequest(key=b"b:absent")),
+        kv_pb2.Operation(delete=kv_pb2.DeleteRequest(key=b"b:absent")),
+        kv_pb2.Operation(set=kv_pb2.SetRequest(key=b"", value=b"")),
+        kv_pb2.Operation(),
+    ]
+    results = gateways[1].Batch(kv_pb2.BatchRequest(operations=operations)).results
+    assert results[0].set.version > 0
+    assert results[1].get.value == b"old"
+    assert results[2].error.reason == "KEY_NOT_FOUND"
+    assert not results[3].delete.existed
+    assert [result.error.reason for result in results[4:]] == ["KEY_EMPTY", "BATCH_OPERATION_EMPTY"]
+    assert gateways[2].Get(kv_pb2.GetRequest(key=b"b:1")).value == b"1"
+
+
+def test_a_repeated_batch_takes_effect_once(gateways: list[KVStub]) -> None:
+    """The batch's request_id stands for all its mutations, which need their anchors to be repeated."""
+    log_times = {}
+    for number in range(20):
+        answer = gateways[0].Set(kv_pb2.SetRequest(key=b"bb:%d" % number, value=b"0"))
+        log_times[b"bb:%d" % number] = answer.header.log_time_ms
+    operations = [
+        kv_pb2.Operation(set=kv_pb2.SetRequest(key=key, value=b"1", anchor=anchor)) for key, anchor in log_times.items()
+    ]
+    request = kv_pb2.BatchRequest(operations=operations, request_id=b"batch-1")
+    first, second = (
+        [result.set.version for result in gateway.Batch(request).results] for gateway in gateways[:2]
+    )
+    assert first == second
+    assert min(first) > 0
+
+
+RECORD = kv_pb2.SetRequest(key=b"k", value=b"v")
+BAD_REQUESTS = {
+    "KEY_EMPTY": lambda kv: kv.Get(kv_pb2.GetRequest()),
+    "KEY_TOO_LARGE": lambda kv: kv.Set(kv_pb2.SetRequest(key=b"k" * (4 * KIB + 1))),
+    "VALUE_TOO_LARGE": lambda kv: kv.Set(kv_pb2.SetRequest(key=b"k", value=b"v" * (KIB * KIB + 1))),
+    "TOO_MANY_INDEX_ENTRIES": lambda kv: kv.Set(
+        kv_pb2.SetRequest(key=b"k", indexes=[entry("n", b"%d" % number) for number in range(33)])
+    ),
+    "INDEX_NAME_INVALID": lambda kv: kv.Set(kv_pb2.SetRequest(key=b"k", indexes=[entry("", b"")])),
+    "INDEX_VALUE_TOO_LARGE": lambda kv: kv.Set(kv_pb2.SetRequest(key=b"k", indexes=[entry("n", b"v" * 1025)])),
+    "DUPLICATE_INDEX_ENTRY": lambda kv: kv.Set(kv_pb2.SetRequest(key=b"k", indexes=[entry("n", b"v")] * 2)),
+    "REQUEST_ID_TOO_LARGE": lambda kv: kv.Delete(kv_pb2.DeleteRequest(key=b"k", request_id=b"r" * 65)),
+    "MESSAGE_TOO_LARGE": lambda kv: kv.Set(kv_pb2.SetRequest(key=b"k", value=b"v" * (5 * KIB * KIB))),
+    "BATCH_TOO_LARGE": lambda kv: kv.Batch(kv_pb2.BatchRequest(operations=[kv_pb2.Operation()] * 1001)),
+    "PAGE_LIMIT_TOO_LARGE": lambda kv: kv.GetByIndex(kv_pb2.GetByIndexRequest(index="n", equals=b"", limit=1001)),
+    "QUERY_INVALID": lambda kv: kv.GetByIndex(kv_pb2.GetByIndexRequest(index="n")),
+    "BAD_PAGE_TOKEN": lambda kv: kv.GetByIndex(kv_pb2.GetByIndexRequest(index="n", equals=b"", page_token=b"x")),
+}
+
+
+@pytest.mark.parametrize("reason", BAD_REQUESTS)
+def test_bad_input_gets_its_own_reason(gateways: list[KVStub], reason: str) -> None:
+    """Wrong input of any size or shape gets a clear error (P9)."""
+    code, info = refused(lambda: BAD_REQUESTS[reason](gateways[0]))
+    assert (code, info.reason) == (grpc.StatusCode.INVALID_ARGUMENT, reason)
+
+
+def test_bad_input_changes_nothing(gateways: list[KVStub]) -> None:
+    """After a refused Set the old record and its index entries stand as before."""
+    gateways[0].Set(kv_pb2.SetRequest(key=b"kept", value=b"old", indexes=[entry("kept", b"1")]))
+    too_many = [entry("kept", b"%d" % number) for number in range(33)]
+    refused(lambda: gateways[0].Set(kv_pb2.SetRequest(key=b"kept", value=b"new", indexes=too_many)))
+    assert gateways[1].Get(kv_pb2.GetRequest(key=b"kept")).value == b"old"
+    page = gateways[2].GetByIndex(kv_pb2.GetByIndexRequest(index="kept", prefix=b""))
+    assert [match.index_value for match in page.matches] == [b"1"]
+
+
+def test_the_largest_record_that_is_allowed(gateways: list[KVStub]) -> None:
+    """Limits are inclusive: key, value, index entries at their limits are stored and read back."""
+    key, value = b"k" * 4 * KIB, bytes(KIB * KIB)
+    indexes = [entry("n" * 128, bytes([number]) * KIB) for number in range(32)]
+    gateways[0].Set(kv_pb2.SetRequest(key=key, value=value, indexes=indexes))
+    record = gateways[1].Get(kv_pb2.GetRequest(key=key))
+    assert (record.value, list(record.indexes)) == (value, indexes)
+    gateways[2].Delete(kv_pb2.DeleteRequest(key=key))
+
+
+def test_a_token_of_another_query_is_refused(gateways: list[KVStub]) -> None:
+    """A page token belongs to one query."""
+    for number in range(3):
+        gateways[0].Set(kv_pb2.SetRequest(key=b"t:%d" % number, value=b"", indexes=[entry("t", b"x")]))
+    page = gateways[0].GetByIndex(kv_pb2.GetByIndexRequest(index="t", equals=b"x", limit=1))
+    other = kv_pb2.GetByIndexRequest(index="t", equals=b"y", limit=1, page_token=page.next_page_token)
+    _, info = refused(lambda: gateways[1].GetByIndex(other))
+    assert info.reason == "BAD_PAGE_TOKEN"
+
+
+def test_a_malformed_message_is_refused(channels: list[grpc.Channel]) -> None:
+    """Bytes that are no protobuf message get an error, not a crash."""
+    call = channels[0].unary_unary("/ringhold.v1.KV/Get")
+    code, info = refused(lambda: call(b"\xff\xff\xff", timeout=TIMEOUT_S))
+    assert (code, info.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MESSAGE_MALFORMED")
+
+
+def test_the_older_contract_works_unchanged(channels: list[grpc.Channel], gateways: list[KVStub]) -> None:
+    """api.DistributedStorageEngine on the same port: Set removes index entries, a missing key is NOT_FOUND."""
+    engine = DistributedStorageEngineStub(channels[0])
+    gateways[1].Set(kv_pb2.SetRequest(key=b"legacy", value=b"new", indexes=[entry("legacy", b"1")]))
+    assert engine.Get(legacy_pb2.GetRequest(key=b"legacy")).value == b"new"
+    engine.Set(legacy_pb2.SetRequest(key=b"legacy", value=b"old"))
+    assert gateways[2].Get(kv_pb2.GetRequest(key=b"legacy")).value == b"old"
+    assert not gateways[2].GetByIndex(kv_pb2.GetByIndexRequest(index="legacy", prefix=b"")).matches
+    engine.Delete(legacy_pb2.DeleteRequest(key=b"legacy"))
+    engine.Delete(legacy_pb2.DeleteRequest(key=b"legacy"))
+    code, _ = refused(lambda: engine.Get(legacy_pb2.GetRequest(key=b"legacy")))
+    assert code is grpc.StatusCode.NOT_FOUND
+
+
+def test_health_and_reflection(channels: list[grpc.Channel]) -> None:
+    """Orchestrators and grpcurl find the services."""
+    health = health_pb2_grpc.HealthStub(channels[0])
+    for service in ("", "ringhold.v1.KV"):
+        status = health.Check(health_pb2.HealthCheckRequest(service=service)).status
+        assert status == health_pb2.HealthCheckResponse.SERVING
+    stub = reflection_pb2_grpc.ServerReflectionStub(channels[0])
+    (answer,) = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
+    names = {service.name for service in answer.list_services_response.service}
+    assert {"ringhold.v1.KV", "ringhold.v1.Cluster", "api.DistributedStorageEngine", "grpc.health.v1.Health"} <= names
+
+
+def test_cluster_topology_status_and_explain(
+    channels: list[grpc.Channel], gateways: list[KVStub], shared_three: Sequence[NodeProcess]
+) -> None:
+    """Every node tells the same of nodes, leaders and the place of a key."""
+    gateways[0].Set(kv_pb2.SetRequest(key=b"explained", value=b"12345", indexes=[entry("e", b"1")]))
+    explained = set()
+    for channel in channels:
+        cluster = ClusterStub(channel)
+        topology = cluster.Topology(cluster_pb2.TopologyRequest())
+        assert {node.grpc_address for node in topology.nodes} == {node.grpc for node in shared_three}
+        assert all(partition.HasField("leader") and partition.log_time_ms for partition in topology.partitions)
+        status = cluster.Status(cluster_pb2.StatusRequest())
+        assert all(node.reachable and node.node.state == cluster_pb2.NODE_STATE_NORMAL for node in status.nodes)
+        assert sum(node.partitions_led for node in status.nodes) == len(topology.partitions) == 64
+        assert not status.unavailable_partitions
+        answer = cluster.Explain(cluster_pb2.ExplainRequest(key=b"explained"))
+        assert (answer.exists, answer.value_bytes, len(answer.indexes)) == (True, 5, 1)
+        explained.add((answer.partition, answer.leader, tuple(answer.replicas), answer.hash))
+    assert len(explained) == 1
+
+
+def test_metrics_count_requests(shared_three: Sequence[NodeProcess], gateways: list[KVStub]) -> None:
+    """/metrics is there and counts finished calls by method and reason."""
+    import urllib.request
+
+    gateways[0].Set(RECORD)
+    with urllib.request.urlopen(f"http://{shared_three[0].http}/metrics", timeout=5) as response:
+        text = response.read().decode()
+    assert 'ringhold_requests_total{method="ringhold.v1.KV/Set",reason="OK"}' in text
+    assert 'ringhold_members{state="ALIVE"} 3.0' in text

@@ -1,0 +1,165 @@
+"""An asyncio event loop without real time, sockets or threads: the same calls run in the same order, every time.
+
+Time stands still while anything is ready and then jumps to the next timer. Every callback belongs to the life that its
+context names; once that life has ended none of its callbacks ever runs, no `finally` block either: so abrupt is a crash.
+"""
+
+import asyncio
+import heapq
+import logging
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context, ContextVar, copy_context
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, TypeVar
+from weakref import WeakSet
+
+Result = TypeVar("Result")
+Work: TypeAlias = Coroutine[Any, Any, Result] | Generator[Any, None, Result]
+Timer: TypeAlias = tuple[float, int, asyncio.TimerHandle]
+
+CALLBACKS_PER_MOMENT_MAX = 200_000
+"""More callbacks without any time passing mean that something spins."""
+
+
+class Deadlock(Exception):
+    """Nothing is ready and no timer is set, but somebody waits."""
+
+
+class Spinning(Exception):
+    """Callbacks follow each other without end while time stands still."""
+
+
+@dataclass(eq=False)
+class Life:
+    """The time between a node's start and its end; it owns the tasks and callbacks that were made in its context."""
+
+    name: str
+    is_over: bool = False
+    tasks: "WeakSet[asyncio.Task[Any]]" = field(default_factory=WeakSet)
+    context: Context = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.context = copy_context()
+        self.context.run(LIFE.set, self)
+
+    def run(self, action: Callable[..., Result], *arguments: Any) -> Result:
+        """Call `action` as this life's own doing."""
+        return self.context.copy().run(action, *arguments)
+
+
+LIFE: ContextVar[Life | None] = ContextVar("life", default=None)
+
+
+class SimulationLoop(asyncio.BaseEventLoop):
+    """Runs callbacks first in, first out, and timers by their time and then in the order in which they were set."""
+
+    _ready: deque[asyncio.Handle]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._now = 0.0
+        self._timers: list[Timer] = []
+        self._timers_set = 0
+        self._callbacks_this_moment = 0
+        self._orphans: list[asyncio.Task[Any]] = []
+        self.set_task_factory(make_task)
+
+    def time(self) -> float:
+        """Virtual seconds since the loop was made."""
+        return self._now
+
+    def call_at(
+        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        self._timers_set += 1
+        heapq.heappush(self._timers, (when, self._timers_set, timer))
+        return timer
+
+    def call_later(
+        self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        return self.call_at(self._now + delay, callback, *args, context=context)
+
+    def end(self, life: Life) -> None:
+        """Nothing of this life runs any more."""
+        life.is_over = True
+        self._orphans += life.tasks
+
+    def close(self) -> None:
+        """Close the loop and what was left undone on it, without a word."""
+        if not self.is_closed():
+            for task in self._orphans:
+                bury(task)
+            self._timers.clear()
+        super().close()
+
+    def _run_once(self) -> None:
+        if not self._ready:
+            self._jump()
+        for _ in range(len(self._ready)):
+            handle = self._ready.popleft()
+            if not handle._cancelled and not is_over(handle):  # type: ignore[attr-defined]
+                handle._run()
+        self._callbacks_this_moment += 1
+        if self._callbacks_this_moment > CALLBACKS_PER_MOMENT_MAX:
+            raise Spinning(f"time stands still at {self._now:.3f} s")
+
+    def _jump(self) -> None:
+        """Go to the time of the next timer that still matters, and make all timers of that time ready."""
+        while self._timers and is_void(self._timers[0][2]):
+            heapq.heappop(self._timers)
+        if not self._timers:
+            raise Deadlock(f"nothing is ready and no timer is set at {self._now:.3f} s")
+        if self._timers[0][0] > self._now:
+            self._now = self._timers[0][0]
+            self._callbacks_this_moment = 0
+        while self._timers and self._timers[0][0] <= self._now:
+            self._ready.append(heapq.heappop(self._timers)[2])
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """Cancelled timers are dropped when their time comes."""
+
+
+def is_over(handle: asyncio.Handle) -> bool:
+    life = handle._context.get(LIFE)  # type: ignore[attr-defined]
+    return life is not None and life.is_over
+
+
+def is_void(handle: asyncio.Handle) -> bool:
+    return handle.cancelled() or is_over(handle)
+
+
+def make_task(
+    loop: asyncio.AbstractEventLoop, work: Work[Result], context: Context | None = None
+) -> "asyncio.Task[Result]":
+    """A task that its life knows of."""
+    task = asyncio.Task(work, loop=loop, context=context)  # type: ignore[arg-type]
+    life = (context or copy_context()).get(LIFE)
+    if life is not None:
+        life.tasks.add(task)
+    return task
+
+
+def bury(task: "asyncio.Task[Any]") -> None:
+    """Close a task that was cut off in the middle, so that the garbage collector has nothing to complain of."""
+    if task.done():
+        return
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    work = task.get_coro()
+    try:
+        work.close()  # type: ignore[union-attr]
+    except RuntimeError as error:
+        logging.getLogger(__name__).debug("a task of an ended life did not close: %s", error)
+
+
+def simulate(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run `work` to its end on a loop of its own."""
+    loop = SimulationLoop()
+    try:
+        return loop.run_until_complete(work)
+    finally:
+        for task in asyncio.all_tasks(loop):
+            bury(task)
+        loop.close()

@@ -1,0 +1,103 @@
+"""The fake engine fails and forgets as it is told, and in no other way."""
+
+import asyncio
+from random import Random
+
+import pytest
+
+from ringhold.node.storage.engine import EngineFailed, EngineFull, WriteBatch
+from ringhold.node.storage.memory import MemoryEngine
+
+
+def write(engine: MemoryEngine, *numbers: int) -> None:
+    for number in numbers:
+        engine.write(WriteBatch({b"last": b"%d" % number, b"%03d" % number: b""}, {b"%03d" % (number - 3)}))
+
+
+def rows(engine: MemoryEngine) -> list[tuple[bytes, bytes]]:
+    return engine.scan(b"", b"z", limit=100)
+
+
+def expected(last: int) -> list[tuple[bytes, bytes]]:
+    fresh = MemoryEngine()
+    write(fresh, *range(last + 1))
+    return rows(fresh)
+
+
+async def test_a_crash_keeps_a_prefix_with_all_that_was_synced() -> None:
+    """Whatever the rng says, whole batches survive, in order, the synced ones all; every length happens."""
+    survivors = set()
+    for seed in range(60):
+        engine = MemoryEngine()
+        write(engine, *range(5))
+        await engine.sync()
+        write(engine, *range(5, 10))
+        found = rows(engine.crash(Random(seed)))
+        last = int(dict(found)[b"last"])
+        survivors.add(last)
+        assert found == expected(last)
+    assert survivors == {4, 5, 6, 7, 8, 9}
+
+
+def test_a_crash_repeats_from_its_seed() -> None:
+    """The same calls and the same rng leave the same rows."""
+    engines = [MemoryEngine(), MemoryEngine()]
+    for engine in engines:
+        write(engine, *range(20))
+    assert rows(engines[0].crash(Random(7))) == rows(engines[1].crash(Random(7)))
+
+
+async def test_a_crashed_engine_is_dead_and_so_are_its_syncs() -> None:
+    """Nothing is acknowledged after a crash: a sync under way raises, and so does every later call."""
+    may_go_on = asyncio.Event()
+
+    async def wait() -> None:
+        await may_go_on.wait()
+
+    engine = MemoryEngine(before_sync=wait)
+    write(engine, 1)
+    syncing = asyncio.ensure_future(engine.sync())
+    await asyncio.sleep(0)
+    view = engine.snapshot()
+    survivor = engine.crash(Random(0))
+    may_go_on.set()
+    with pytest.raises(EngineFailed, match="crashed"):
+        await syncing
+    for call in (lambda: engine.get(b"last"), lambda: write(engine, 2), lambda: view.get(b"last")):
+        with pytest.raises(EngineFailed, match="crashed"):
+            call()
+    write(survivor, 2)
+    await survivor.sync()
+
+
+async def test_a_sync_covers_what_was_written_before_it_only() -> None:
+    """A batch written while a sync takes its time is not covered by it."""
+    engine: MemoryEngine
+
+    async def write_meanwhile() -> None:
+        write(engine, 2)
+
+    engine = MemoryEngine(before_sync=write_meanwhile)
+    write(engine, 1)
+    await engine.sync()
+    assert (engine.stats().batches_written, engine.stats().batches_synced) == (2, 1)
+
+
+@pytest.mark.parametrize("failure", [EngineFailed("broken"), EngineFull("full")])
+async def test_a_failure_is_final(failure: EngineFailed) -> None:
+    """An injected failure is raised by the next call of its kind, then by every call, with its own type."""
+    on_write, on_sync = MemoryEngine(), MemoryEngine()
+    on_write.fail_next_write = failure
+    with pytest.raises(type(failure)):
+        write(on_write, 1)
+    on_sync.fail_next_sync = failure
+    write(on_sync, 1)
+    with pytest.raises(type(failure)):
+        await on_sync.sync()
+    for engine in (on_write, on_sync):
+        engine.fail_next_write = engine.fail_next_sync = None
+        with pytest.raises(type(failure)):
+            engine.get(b"last")
+        with pytest.raises(type(failure)):
+            await engine.sync()
+    assert rows(on_write.crash(Random(0))) == []

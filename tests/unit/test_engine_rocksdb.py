@@ -1,0 +1,83 @@
+"""What the RocksDB engine does beyond the contract: views, errors of rocksdict, files after a failure."""
+
+from pathlib import Path
+
+import pytest
+import rocksdict
+
+from ringhold.node.storage.engine import EngineFailed, EngineFull, ViewGone, WriteBatch
+from ringhold.node.storage.failure import Latch
+from ringhold.node.storage.rocksdb import Guard, RocksdbConfig, RocksdbEngine
+
+
+def test_a_view_survives_flush_and_compaction(tmp_path: Path) -> None:
+    """A view still shows its moment when its rows have moved to other files."""
+    engine = RocksdbEngine(tmp_path)
+    engine.write(WriteBatch({b"%04d" % number: b"old" for number in range(1_000)}))
+    view = engine.snapshot()
+    engine.write(WriteBatch({}, {b"%04d" % number for number in range(1_000)}))
+    engine._database.flush()
+    engine._database.compact_range(None, None)
+    assert len(view.scan(b"", b"z", limit=2_000)) == 1_000
+    assert view.get(b"0500") == b"old"
+    assert engine.scan(b"", b"z", limit=1) == []
+    view.close()
+    engine.close()
+
+
+def test_a_view_too_many_costs_the_oldest_one(tmp_path: Path) -> None:
+    """Above `views_max` the oldest view is given up, the newer ones stay."""
+    engine = RocksdbEngine(tmp_path, RocksdbConfig(views_max=2))
+    views = [engine.snapshot() for _ in range(3)]
+    with pytest.raises(ViewGone):
+        views[0].get(b"k")
+    assert [view.get(b"k") for view in views[1:]] == [None, None]
+    engine.close()
+
+
+def test_open_views_do_not_keep_the_files_open(tmp_path: Path) -> None:
+    """An engine closed with a view open can be opened again."""
+    engine = RocksdbEngine(tmp_path)
+    engine.snapshot()
+    engine.close()
+    RocksdbEngine(tmp_path).close()
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        (Exception("IO error: No space left on device: While appending to file: 000004.log"), EngineFull),
+        (Exception("Corruption: block checksum mismatch"), EngineFailed),
+        (rocksdict.DbClosedError("DB instance already closed"), EngineFailed),
+    ],
+)
+def test_an_error_of_rocksdict_is_latched(tmp_path: Path, error: Exception, failure: type[EngineFailed]) -> None:
+    """rocksdict raises bare exceptions: they become EngineFailed or EngineFull, for ever."""
+    latch = Latch()
+    guard = Guard(tmp_path, latch)
+    with pytest.raises(EngineFailed) as caught, guard:
+        raise error
+    assert type(caught.value) is failure
+    with pytest.raises(failure), guard:
+        pass
+
+
+def test_a_bug_is_no_failure_of_the_engine(tmp_path: Path) -> None:
+    """A wrong argument raises what it always does, and latches nothing."""
+    engine = RocksdbEngine(tmp_path)
+    with pytest.raises(AttributeError):
+        engine.write("no batch")  # type: ignore[arg-type]
+    assert engine.get(b"k") is None
+    engine.close()
+
+
+def test_a_missing_table_file_is_found_at_the_opening(tmp_path: Path) -> None:
+    """Rows that are gone with their file are a failure, not an empty answer."""
+    engine = RocksdbEngine(tmp_path)
+    engine.write(WriteBatch({b"k": b"v"}))
+    engine._database.flush()
+    engine.close()
+    for table in tmp_path.rglob("*.sst"):
+        table.unlink()
+    with pytest.raises(EngineFailed):
+        RocksdbEngine(tmp_path)
