@@ -38,6 +38,7 @@ from .messages import Ack, Answer, IndirectAck, IndirectPing, Message, Ping, Pus
 from .ports import Rng
 from .rotation import ProbeRotation
 from .suspicion import Suspicion
+from .table import MemberTable
 
 
 @dataclass(slots=True)
@@ -68,7 +69,7 @@ class Membership:
         self._local = local
         self._config = config
         self._rng = rng
-        self._facts: dict[str, Fact] = {}
+        self._table = MemberTable()
         self._removed: dict[str, None] = {}
         self._seeds = list(dict.fromkeys(seed for seed in seeds if seed != local.http_address))
         self._suspicions: dict[str, Suspicion] = {}
@@ -101,12 +102,11 @@ class Membership:
 
     def members(self) -> tuple[Member, ...]:
         """All, by node id."""
-        others = [fact.member for fact in self._facts.values()]
-        return tuple(sorted([self._local, *others], key=lambda member: member.node_id))
+        return tuple(sorted([self._local, *self._table.members()], key=lambda member: member.node_id))
 
     def member(self, node_id: str) -> Member | None:
         """The member of that id, None if there is none."""
-        return self._local if node_id == self._local.node_id else self._held(node_id)
+        return self._local if node_id == self._local.node_id else self._table.member(node_id)
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take in what happened at `now`; the effects are to be carried out in their order."""
@@ -143,7 +143,7 @@ class Membership:
     def _remember(self, member: Member, now: float) -> None:
         if member.node_id != self._local.node_id:
             fact = Fact(remembered(member), self._local.node_id)
-            self._facts[member.node_id] = fact
+            self._table.put(fact)
             self._suspect(fact, now)
 
     def _pass_time(self, lag_s: float, now: float) -> list[Effect]:
@@ -175,7 +175,7 @@ class Membership:
     # Joining, and finding again who was lost
 
     def _is_alone(self) -> bool:
-        return not any(fact.member.state is MemberState.ALIVE for fact in self._facts.values())
+        return next(self._table.in_state(MemberState.ALIVE), None) is None
 
     def _join(self, now: float) -> list[Effect]:
         self._join_at = now + self._join_pause_s
@@ -188,20 +188,18 @@ class Membership:
         self._sync_at = min(self._sync_at, now + self._config.join_sync_delay_s)
 
     def _lost_addresses(self) -> list[str]:
-        members = [fact.member for fact in self._facts.values()]
-        return [m.http_address for m in members if m.state in {MemberState.SUSPECT, MemberState.DEAD}]
+        return [member.http_address for member in self._table.in_state(MemberState.SUSPECT, MemberState.DEAD)]
 
     def _retry_one_dead(self, now: float) -> list[Effect]:
         """Try somebody who is silent: a lost member, or a seed that is the address of none that is alive."""
         self._retry_at = now + self._config.dead_retry_interval_s
-        members = [fact.member for fact in self._facts.values()]
-        alive = frozenset(member.http_address for member in members if member.state is MemberState.ALIVE)
+        alive = frozenset(member.http_address for member in self._table.in_state(MemberState.ALIVE))
         silent = [address for address in self._seeds if address not in alive]
         return self._sync_with_some(list(dict.fromkeys([*silent, *self._lost_addresses()])), 1)
 
     def _sync(self, now: float) -> list[Effect]:
         self._sync_at = now + self._config.sync_interval_s
-        return self._sync_with_some([member.http_address for member in self._reachable()], 1)
+        return self._sync_with_some([member.http_address for member in self._table.reachable()], 1)
 
     def _sync_with_some(self, addresses: list[str], count: int) -> list[Effect]:
         chosen = self._rng.sample(addresses, min(count, len(addresses)))
@@ -211,13 +209,17 @@ class Membership:
 
     def _probe(self, now: float) -> list[Effect]:
         self._probe_at = now + self._config.probe_interval_s * (1 + self._health_score)
-        target = self._rotation.next_of([member.node_id for member in self._reachable()])
+        target = self._rotation.next_of([member.node_id for member in self._table.reachable()])
         if target is None:
             return []
         self._probe_number += 1
         self._probes[self._probe_number] = _Probe(target)
-        address = self._facts[target].member.http_address
-        return [SendPing(address, self._ping(target), self._probe_timeout_s(), self._probe_number)]
+        return [SendPing(self._address_of(target), self._ping(target), self._probe_timeout_s(), self._probe_number)]
+
+    def _address_of(self, node_id: str) -> str:
+        member = self._table.member(node_id)
+        assert member is not None, "only listed members are probed"
+        return member.http_address
 
     def _ping(self, target: str) -> Ping:
         return Ping(self._local, target, self._facts_for(target))
@@ -227,7 +229,7 @@ class Membership:
 
     def _ask_others(self, number: int, now: float) -> list[Effect]:
         probe = self._probes[number]
-        relays = [member for member in self._reachable() if member.node_id != probe.target]
+        relays = [member for member in self._table.reachable() if member.node_id != probe.target]
         chosen = self._rng.sample(relays, min(self._config.indirect_probes, len(relays)))
         probe.pending = len(chosen)
         if not chosen:
@@ -264,7 +266,7 @@ class Membership:
     def _fail_probe(self, number: int, now: float) -> list[Effect]:
         probe = self._probes.pop(number)
         self._worsen(probe.silent)
-        member = self._held(probe.target)
+        member = self._table.member(probe.target)
         if member is None or not member.is_reachable:
             return []
         return self._merge(Fact(replace(member, state=MemberState.SUSPECT), self._local.node_id), now)
@@ -286,7 +288,7 @@ class Membership:
                 return [*effects, Reply(Ack(self._local, self._facts_back(request.sender)))]
 
     def _relay(self, request: IndirectPing, target: str) -> Effect:
-        member = self._held(target)
+        member = self._table.member(target)
         if member is None:
             return Reply(IndirectAck(self._local, False, self._facts_back(request.sender)))
         timeout_s = self._config.probe_timeout_s * self._config.relay_timeout_share
@@ -319,7 +321,7 @@ class Membership:
 
     def _is_member(self, node_id: str, sender: Member) -> bool:
         """Whether the sender is the one asked for: not a stranger at its old address, nor a copy of its disk."""
-        held = self._held(node_id)
+        held = self._table.member(node_id)
         return sender.node_id == node_id and held is not None and held.boot == sender.boot
 
     def _facts_for(self, peer: str) -> tuple[Fact, ...]:
@@ -327,7 +329,7 @@ class Membership:
 
     def _accused_first(self, peer: str, riding: tuple[Fact, ...]) -> tuple[Fact, ...]:
         """What rides on a request. A peer that is accused hears of it first (Lifeguard's buddy system)."""
-        held = self._facts.get(peer)
+        held = self._table.fact(peer)
         if held is None or held.member.state is MemberState.ALIVE:
             return riding
         return _with_first(held, riding)
@@ -335,7 +337,7 @@ class Membership:
     def _facts_back(self, sender: Member) -> tuple[Fact, ...]:
         """What rides on an answer. A sender that others know otherwise (accused, or a copy) hears of it first."""
         riding = self._riding(PIGGYBACK_FACTS_MAX - 1)
-        held = self._facts.get(sender.node_id)
+        held = self._table.fact(sender.node_id)
         if held is None or held.member == sender:
             return riding
         return _with_first(held, riding)
@@ -348,21 +350,14 @@ class Membership:
 
     def _size(self) -> int:
         """n: this node and those that may be alive."""
-        return 1 + len(self._reachable())
-
-    def _reachable(self) -> list[Member]:
-        return [fact.member for fact in self._facts.values() if fact.member.is_reachable]
-
-    def _held(self, node_id: str) -> Member | None:
-        fact = self._facts.get(node_id)
-        return fact.member if fact else None
+        return 1 + self._table.reachable_count
 
     # Spreading and comparing
 
     def _push_news(self, now: float) -> list[Effect]:
         if not self._news or now < self._push_at:
             return []
-        peers = self._reachable()
+        peers = self._table.reachable()
         self._news = False
         self._push_at = now + self._config.push_pause_s
         chosen = self._rng.sample(peers, min(self._config.push_fanout, len(peers)))
@@ -373,7 +368,7 @@ class Membership:
         return SendNews(address, Push(self._local, facts), self._config.sync_timeout_s)
 
     def _comparison(self) -> Comparison:
-        return Comparison(self._local, self._facts)
+        return Comparison(self._local, self._table.facts)
 
     def _sync_page(self, address: str, after: str) -> Effect:
         return SendNews(address, self._comparison().page(after), self._config.sync_timeout_s)
@@ -388,7 +383,7 @@ class Membership:
         return effects
 
     def _fact(self, node_id: str) -> Fact | None:
-        return Fact(self._local) if node_id == self._local.node_id else self._facts.get(node_id)
+        return Fact(self._local) if node_id == self._local.node_id else self._table.fact(node_id)
 
     def _merge_digests_about_self(self, request: Sync, now: float) -> list[Effect]:
         effects: list[Effect] = []
@@ -404,7 +399,7 @@ class Membership:
     def _hear(self, message: Message, now: float) -> list[Effect]:
         """Take in a message's facts, its sender's first; nothing of a process that runs on a copy of a known disk."""
         sender = message.sender
-        held = self._held(sender.node_id)
+        held = self._table.member(sender.node_id)
         if held is not None and not replaces(sender, held):
             return []
         effects = self._merge(Fact(sender), now)
@@ -418,7 +413,7 @@ class Membership:
             return self._hear_about_self(member)
         if member.node_id in self._removed:
             return []
-        held = self._held(member.node_id)
+        held = self._table.member(member.node_id)
         if held is None:
             return self._admit(Fact(member, fact.accuser), now)
         if merged(held, member) != held:
@@ -428,17 +423,17 @@ class Membership:
         return []
 
     def _admit(self, fact: Fact, now: float) -> list[Effect]:
-        if len(self._facts) >= self._config.members_max:
+        if len(self._table) >= self._config.members_max:
             self._facts_refused += 1
             return []
         self._rotation.insert(fact.member.node_id)
         return self._adopt(fact, now)
 
     def _adopt(self, fact: Fact, now: float) -> list[Effect]:
-        before, after = self._held(fact.member.node_id), fact.member
+        before, after = self._table.member(fact.member.node_id), fact.member
         if after.state is MemberState.ALIVE and self._is_alone():
             self._note_contact(now)
-        self._facts[after.node_id] = fact
+        self._table.put(fact)
         self._suspicions.pop(after.node_id, None)
         if after.state is MemberState.SUSPECT:
             self._suspect(fact, now)
@@ -482,10 +477,10 @@ class Membership:
 
     def _remove(self, node_id: str) -> list[Effect]:
         self._removed[node_id] = None
-        fact = self._facts.pop(node_id, None)
+        member = self._table.remove(node_id)
         self._suspicions.pop(node_id, None)
         self._queue.forget(node_id)
-        return [ForgetPeer(node_id), ReportChange(fact.member, None)] if fact else []
+        return [ForgetPeer(node_id), ReportChange(member, None)] if member else []
 
 
 def _with_first(first: Fact, others: tuple[Fact, ...]) -> tuple[Fact, ...]:

@@ -32,7 +32,7 @@ from .faces.kv import SERVICES, handlers
 from .faces.metrics import NodeCollector, registry
 from .known_members import KnownMembers
 from .logs import get_logger
-from .node import Node, NodeSettings
+from .node import Node, NodeParts, NodeSettings
 from .peers.grpc_transport import GrpcTransport
 from .peers.transport import Transport
 from .storage.engine import Engine, EngineFailed
@@ -136,8 +136,7 @@ def assemble(
     def transport(cluster_id: Callable[[], str], supervisor: Supervisor) -> Transport:
         return GrpcTransport(settings.node_id, settings.generation, cluster_id, supervisor, rng)
 
-    node = Node(
-        settings,
+    parts = NodeParts(
         engine=engine,
         transport=transport,
         gossip_exchange=exchange,
@@ -149,6 +148,7 @@ def assemble(
         log=log,
         on_failure=fail,
     )
+    node = Node(settings, parts)
     return node
 
 
@@ -270,10 +270,8 @@ async def tell_health(health: HealthServicer, ready: bool) -> None:
 async def stop(node: Node, server: grpc.aio.Server, drain_timeout_s: float) -> None:
     """Readiness off, running calls to their end, then everything closed: within the drain timeout and a little."""
     node.begin_drain()
-    stopping = asyncio.ensure_future(server.stop(drain_timeout_s / 2))
     try:
         async with asyncio.timeout(drain_timeout_s):
-            await node.stop()
-            await stopping
+            await asyncio.gather(server.stop(drain_timeout_s / 2), node.stop())
     except TimeoutError:
         get_logger("node").warning("drain cut short", seconds=drain_timeout_s)

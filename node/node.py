@@ -68,76 +68,98 @@ class TransportFactory(Protocol):
     def __call__(self, cluster_id: Callable[[], str], supervisor: Supervisor) -> Transport: ...
 
 
+@dataclass(frozen=True, slots=True)
+class NodeParts:
+    """What a node is built on; real in a process, simulated in tests.
+
+    `persist_member` and `forget_member` keep what gossip must remember over restarts, `known_members` is what was kept.
+    `on_failure(part, error)` must stop the node: something it stands on is broken.
+    """
+
+    engine: Engine
+    transport: TransportFactory
+    gossip_exchange: GossipExchange
+    known_members: tuple[Member, ...]
+    persist_member: Callable[[Member], None]
+    forget_member: Callable[[str], None]
+    clock: Clock
+    rng: random.Random
+    log: EventLog
+    on_failure: Callable[[str, BaseException], None]
+
+
 class Node:
     """A node's whole life between `start` and `stop`."""
 
-    def __init__(
-        self,
-        settings: NodeSettings,
-        *,
-        engine: Engine,
-        transport: TransportFactory,
-        gossip_exchange: GossipExchange,
-        known_members: tuple[Member, ...],
-        persist_member: Callable[[Member], None],
-        forget_member: Callable[[str], None],
-        clock: Clock,
-        rng: random.Random,
-        log: EventLog,
-        on_failure: Callable[[str, BaseException], None],
-    ) -> None:
+    def __init__(self, settings: NodeSettings, parts: NodeParts) -> None:
         self.settings = settings
-        self._engine = engine
-        self._clock = clock
-        self._log = log
-        self._began = clock.now()
+        self._engine = parts.engine
+        self._clock = parts.clock
+        self._log = parts.log
+        self._began = parts.clock.now()
         self._ready = False
         self._draining = False
         self._ready_listeners: list[Callable[[bool], object]] = []
-        self.supervisor = Supervisor(on_failure)
-        self.store = TopologyStore(settings.node_id, engine)
-        self.groups = Groups(settings.node_id, engine, clock)
-        self.routes = Routes()
+        self._behind = asyncio.Event()
+        self.supervisor = Supervisor(parts.on_failure)
+        self.store = TopologyStore(settings.node_id, parts.engine)
+        self.store.on_change(self._topology_changed)
+        self._build_groups(parts)
+        self._build_gateway(parts)
+        self._build_membership(parts)
+        self._build_overview()
+
+    def _build_groups(self, parts: NodeParts) -> None:
+        """What this node owns, and its sessions with others."""
+        self.groups = Groups(self.settings.node_id, parts.engine, parts.clock)
         self.shards = Shards(self.groups)
         service = PeerService(self.groups, self.shards, self.describe, self.supervisor)
-        self.transport = transport(lambda: self.store.cluster_id, self.supervisor)
+        self.transport = parts.transport(lambda: self.store.cluster_id, self.supervisor)
         self.exchange = Exchange(self.transport, service, self.supervisor)
-        node_id = settings.node_id
+
+    def _build_gateway(self, parts: NodeParts) -> None:
+        """What this node does for clients."""
+        node_id, limits, clock, rng = self.settings.node_id, self.settings.limits, parts.clock, parts.rng
+        self.routes = Routes()
         self.router = Router(node_id, self.groups, self.exchange, self.routes, clock, rng)
-        scatter = Scatter(node_id, self.shards, self.router, self.routes, clock, rng, settings.limits)
-        self.gateway = Gateway(self.router, scatter, lambda: self.store.known, settings.limits, rng)
+        scatter = Scatter(node_id, self.shards, self.router, self.routes, clock, rng, limits)
+        self.gateway = Gateway(self.router, scatter, lambda: self.store.known, limits, rng)
+
+    def _build_membership(self, parts: NodeParts) -> None:
+        """Who is there: gossip, formation, admission."""
         self.gossip = GossipAgent(
-            self._own_member(rng),
-            seeds=settings.seeds,
-            known=known_members,
-            config=settings.gossip,
-            exchange=gossip_exchange,
-            clock=clock,
-            rng=rng,
+            self._own_member(parts.rng),
+            seeds=self.settings.seeds,
+            known=parts.known_members,
+            config=self.settings.gossip,
+            exchange=parts.gossip_exchange,
+            clock=parts.clock,
+            rng=parts.rng,
             listener=GossipListener(
                 on_change=self._member_changed,
                 on_conflict=self._identity_taken,
-                on_persist=persist_member,
-                on_forget=forget_member,
+                on_persist=parts.persist_member,
+                on_forget=parts.forget_member,
                 on_failure=lambda error: self.supervisor.report("gossip", error),
             ),
         )
         self.founding = Founding(
             self._formation_state,
-            settings.seeds,
+            self.settings.seeds,
             lambda: [member.http_address for member in self.gossip.members() if member.is_reachable],
-            gossip_exchange,
+            parts.gossip_exchange,
             self.store,
-            clock,
-            rng,
-            log,
+            parts.clock,
+            parts.rng,
+            parts.log,
         )
         self.admission = Admission(self.groups, self.store, self.gossip.members)
-        self.overview = Overview(
-            node_id, self.store, self.routes, self.router, self.gossip.member, self.describe, settings.limits
-        )
-        self.store.on_change(self._topology_changed)
-        self._behind = asyncio.Event()
+
+    def _build_overview(self) -> None:
+        """What this node tells of the cluster."""
+        node_id, limits = self.settings.node_id, self.settings.limits
+        member = self.gossip.member
+        self.overview = Overview(node_id, self.store, self.routes, self.router, member, self.describe, limits)
 
     async def start(self) -> None:
         """Begin to live; `ready` becomes true when requests are served."""

@@ -99,6 +99,8 @@ def leave_pipe() -> int:
 
 def report_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """An exception that nobody expected: one line for people; `python -X dev -m ringhold` shows where."""
+    if issubclass(kind, KeyboardInterrupt):
+        return
     if sys.flags.dev_mode:
         traceback.print_exception(kind, error, trace)
     typer.echo(f"ringhold: a defect was met, {kind.__name__}: {' '.join(str(error).split())}", err=True)

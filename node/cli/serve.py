@@ -1,5 +1,6 @@
 """`serve`: one node, in this process, until SIGTERM or Ctrl-C."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,7 @@ def setting(help_text: str, metavar: str) -> typer.models.OptionInfo:
 
 
 def serve(
+    context: typer.Context,
     data_dir: Annotated[str | None, setting("Where the node keeps everything; one node only. Required.", "DIR")] = None,
     grpc: Annotated[
         str | None, setting("Listen here for clients and nodes. Default 127.0.0.1:50051.", "HOST:PORT")
@@ -63,28 +65,11 @@ def serve(
 
     Every flag is also a variable (`RINGHOLD_DATA_DIR`) and a key of the file (`data_dir`); flags win, then variables.
     """
-    flags = {
-        "data_dir": data_dir,
-        "grpc": grpc,
-        "http": http,
-        "advertise_grpc": advertise_grpc,
-        "advertise_http": advertise_http,
-        "name": name,
-        "cluster": cluster,
-        "zone": zone,
-        "host": host,
-        "weight": weight,
-        "seeds": seeds,
-        "expect": expect,
-        "engine": engine,
-        "partitions": partitions,
-        "log_level": log_level,
-        "log_format": log_format,
-    }
-    run_until_stopped({setting: value for setting, value in flags.items() if value is not None}, config)
+    given = {name: value for name, value in context.params.items() if value is not None and name != "config"}
+    run_until_stopped(given, config)
 
 
-def run_until_stopped(flags: dict[str, str], file: Path | None) -> None:
+def run_until_stopped(flags: Mapping[str, object], file: Path | None) -> None:
     import asyncio
 
     from .settings import load_config

@@ -97,9 +97,8 @@ class Calls:
     def _deadline(self, context: "grpc.aio.ServicerContext[bytes, Message]") -> float:
         """When the answer must be on its way: a little before the caller stops listening, so that it says why."""
         remaining_s = context.time_remaining()
-        if remaining_s is None:
-            remaining_s = self._limits.deadline_default_s
-        allowed_s = min(remaining_s, self._limits.deadline_max_s)
+        asked_s = self._limits.deadline_default_s if remaining_s is None else remaining_s
+        allowed_s = min(asked_s, self._limits.deadline_max_s)
         return self._clock.now() + allowed_s - min(ANSWER_MARGIN_S, ANSWER_MARGIN_SHARE * allowed_s)
 
 

@@ -161,7 +161,7 @@ class RocksdbEngine:
             with self._guard:
                 self._database = Rdict(str(path / FILES), options_of(self._config))
             sync_folder(path)
-            opened.callback(self._database.close)
+            opened.callback(self._close_database)
             opened.callback(self._syncs.close)
             self._opened = opened.pop_all()
 
@@ -212,6 +212,12 @@ class RocksdbEngine:
             if self._latch.failure is None:
                 self._syncs.sync_now()
         self._latch.fail(EngineFailed(f"the storage engine in {self._folder} is closed"))
+
+    def _close_database(self) -> None:
+        """After a failure the process is about to end: closing would write, and fail again."""
+        if self._latch.failure is None:
+            with self._guard:
+                self._database.close()
 
     def _flush(self) -> None:
         """Runs in the thread of the syncs."""

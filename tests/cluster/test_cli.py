@@ -210,8 +210,6 @@ def test_serve_from_file_and_environment(tmp_path: Path) -> None:
 def test_serve_refuses(tmp_path: Path) -> None:
     """A folder that is in use, and a port that is, give one sentence and exit code 1."""
     node, other = (node_processes(tmp_path / name, 1)[0] for name in ("a", "b"))
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
     with running([node]):
         for data_dir, grpc in ((node.data_dir, other.grpc), (other.data_dir, node.grpc)):
             arguments = ["--data-dir", str(data_dir), "--grpc", grpc, "--http", other.http]

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.gossip import member
 
-from ringhold.gossip.member import Member, MemberState, heard, merged, remembered
+from ringhold.gossip.member import Fact, Member, MemberState, heard, merged, remembered
+from ringhold.gossip.table import MemberTable
 
 views = st.builds(
     member,
@@ -66,6 +67,18 @@ def test_any_word_of_a_running_node_beats_memory(memory: Member, view: Member) -
     """What was kept over a restart never wins against a running incarnation of the same boot."""
     running = member("b", **{**_fields(view), "generation": memory.generation, "nonce": memory.nonce, "incarnation": 1})
     assert merged(remembered(memory), running) == running
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.none() | st.sampled_from(MemberState)), max_size=12))
+def test_the_reachable_are_counted_as_they_change(steps: list[tuple[str, MemberState | None]]) -> None:
+    """However members come, change and go (None), the count is that of those that may be alive."""
+    table = MemberTable()
+    for node_id, state in steps:
+        if state is None:
+            table.remove(node_id)
+        else:
+            table.put(Fact(member(node_id, state=state)))
+        assert table.reachable_count == len(table.reachable())
 
 
 def _fields(view: Member) -> dict[str, object]:

@@ -17,6 +17,7 @@ from ringhold.node.storage.sqlite import SqliteConfig, SqliteEngine
 KIB = 1024
 LAST = b"last"
 KEYS = 300
+ROWS_MAX = 1_000_000
 
 
 def small_engine(kind: str, path: Path) -> Engine:
@@ -27,9 +28,9 @@ def small_engine(kind: str, path: Path) -> Engine:
 
 
 def batch_number(number: int) -> WriteBatch:
-    """Batch `number`, always the same: a few puts of up to 2 KB and a few deletes, among 300 keys."""
+    """Batch `number`, always the same: puts of up to 2 KB and deletes among 300 keys, and one key of its own."""
     rng = Random(number)
-    batch = WriteBatch({LAST: b"%d" % number})
+    batch = WriteBatch({LAST: b"%d" % number, b"own-%06d" % number: rng.randbytes(KIB // 2)})
     for _ in range(rng.randrange(12)):
         batch.put(b"key-%03d" % rng.randrange(KEYS), rng.randbytes(rng.randrange(2 * KIB)))
     for _ in range(rng.randrange(5)):
@@ -61,7 +62,7 @@ def last_of(engine: Engine) -> int:
 
 
 def all_rows(engine: Engine) -> list[Row]:
-    return engine.scan(b"", b"\xff", limit=10 * KEYS)
+    return engine.scan(b"", b"\xff", limit=ROWS_MAX)
 
 
 async def write_for_ever(engine: Engine) -> None:

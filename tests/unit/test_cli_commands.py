@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.fake_server import FakeCluster, Fault, fake_cluster
+from support.nodes import wait_until
 
 from ringhold.api.errors import error_for
 from ringhold.node.cli import records
@@ -367,3 +369,15 @@ def test_defect() -> None:
     script = "from ringhold.node.cli import app; app.main = lambda arguments: {}['defect']; app.run()"
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False, text=True)
     assert (ended.returncode, ended.stderr) == (1, "ringhold: a defect was met, KeyError: 'defect'\n")
+
+
+def test_interrupt(cluster: FakeCluster) -> None:
+    """Ctrl-C ends a command at once and without a word."""
+    cluster.faults.append(Fault("Get", hangs=True, times=99))
+    waiting = subprocess.Popen(
+        [sys.executable, "-m", "ringhold", "get", "k", "--endpoints", cluster.endpoints[0]], stderr=subprocess.PIPE
+    )
+    wait_until(lambda: cluster.calls_of("Get"), "the node is asked")
+    waiting.send_signal(signal.SIGINT)
+    _, complaint = waiting.communicate(timeout=5)
+    assert (waiting.returncode, complaint) == (130, b"")

@@ -1,0 +1,87 @@
+"""The weather between machines: how long a message takes, what is lost, who can't reach whom."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from contextvars import copy_context
+from dataclasses import dataclass
+from typing import Any
+
+from .trace import Trace
+
+KEEPALIVE_S = (3.0, 8.0)
+"""When a connection over which nothing comes is given up."""
+
+
+@dataclass(slots=True)
+class Weather:
+    """Delays in seconds, chances per message."""
+
+    delay_s_min: float = 0.0002
+    delay_s_max: float = 0.004
+    slow_chance: float = 0.0
+    slow_s_max: float = 0.5
+    break_chance: float = 0.0
+    """Of a frame: it is lost, and its session with it."""
+    gossip_loss: float = 0.0
+    gossip_repeat: float = 0.0
+    call_loss: float = 0.0
+    """Of a client's call, in each direction."""
+
+
+class Network:
+    """Carries messages between named machines. One way of a pair may be blocked while the other is open."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, rng: random.Random, trace: Trace) -> None:
+        self.rng = rng
+        self.trace = trace
+        self.weather = Weather()
+        self._loop = loop
+        self._blocked: dict[tuple[str, str], None] = {}
+        self._context = copy_context()
+        self._listeners: list[Callable[[str, str, bool], None]] = []
+
+    @property
+    def now(self) -> float:
+        return self._loop.time()
+
+    def delay_s(self) -> float:
+        weather = self.weather
+        if weather.slow_chance and self.rng.random() < weather.slow_chance:
+            return self.rng.uniform(weather.delay_s_max, weather.slow_s_max)
+        return self.rng.uniform(weather.delay_s_min, weather.delay_s_max)
+
+    def chance(self, probability: float) -> bool:
+        return probability > 0 and self.rng.random() < probability
+
+    def at(self, when: float, action: Callable[..., object], *arguments: Any) -> asyncio.TimerHandle:
+        """Call `action` then, as the network's own doing: it outlives the machine that sent."""
+        return self._loop.call_at(when, action, *arguments, context=self._context)
+
+    def after(self, seconds: float, action: Callable[..., object], *arguments: Any) -> asyncio.TimerHandle:
+        return self.at(self.now + seconds, action, *arguments)
+
+    def is_blocked(self, source: str, target: str) -> bool:
+        return (source, target) in self._blocked
+
+    def on_block(self, listener: Callable[[str, str, bool], None]) -> None:
+        """Call `listener(source, target, blocked)` at every change."""
+        self._listeners.append(listener)
+
+    def block(self, source: str, target: str) -> None:
+        if (source, target) not in self._blocked:
+            self._blocked[source, target] = None
+            self._tell(source, target, True)
+
+    def heal(self, source: str, target: str) -> None:
+        if (source, target) in self._blocked:
+            del self._blocked[source, target]
+            self._tell(source, target, False)
+
+    def heal_all(self) -> None:
+        for source, target in list(self._blocked):
+            self.heal(source, target)
+
+    def _tell(self, source: str, target: str, blocked: bool) -> None:
+        for listener in self._listeners:
+            listener(source, target, blocked)

@@ -1,0 +1,255 @@
+"""The fake `Transport`: frames go as bytes, in order, late, or not at all; a loss ends the session.
+
+A partition holds frames back, as TCP does, until it heals or the keepalive gives the session up. Whoever dials, checks
+and redials as node/peers/grpc_transport.py does.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from xxhash import xxh3_64_hexdigest
+
+from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import Frame, Hello
+from ringhold.node.peers.transport import SessionEnded, SessionHandler
+
+from .loop import Life
+from .network import KEEPALIVE_S, Network
+
+REDIAL_S_MIN = 0.05
+REDIAL_S_MAX = 1.0
+HELLO_TIMEOUT_S = 2.0
+NOTICE_S_MAX = 0.3
+"""How long an end of a broken session may take to notice."""
+
+
+class Wires:
+    """All connections between nodes, and who listens where."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.listening: dict[str, SimulatedTransport] = {}
+        self.links: dict[int, Link] = {}
+        self._links_made = 0
+        network.on_block(self._block_changed)
+
+    def connect(self, dialler: "SimulatedTransport", acceptor: "SimulatedTransport") -> "Link":
+        self._links_made += 1
+        link = Link(self._links_made, self)
+        link.ends = (Session(link, dialler, acceptor), Session(link, acceptor, dialler))
+        self.links[link.number] = link
+        return link
+
+    def machine_died(self, life: Life, *, silently: bool) -> None:
+        """Its connections break: at once for the others if the machine still says so, else when keepalive tells."""
+        for link in list(self.links.values()):
+            if any(end.transport.life is life for end in link.ends):
+                notice_s = KEEPALIVE_S if silently else (0.0, 0.05)
+                link.sever(notice_s)
+
+    def _block_changed(self, source: str, target: str, blocked: bool) -> None:
+        for link in list(self.links.values()):
+            for end in link.ends:
+                if (end.transport.machine, end.peer.machine) == (source, target):
+                    end.hold() if blocked else end.flush()
+
+
+@dataclass(eq=False)
+class Link:
+    """One connection: two ends, either of which may think it open while it is severed."""
+
+    number: int
+    wires: Wires
+    ends: "tuple[Session, Session]" = field(init=False)
+    is_severed: bool = False
+
+    def sever(self, notice_s: tuple[float, float]) -> None:
+        """Nothing arrives any more; each end notices within these bounds."""
+        if self.is_severed:
+            return
+        self.is_severed = True
+        network = self.wires.network
+        network.trace.note("network", f"session {self.number} breaks")
+        network.trace.count("session lost")
+        del self.wires.links[self.number]
+        for end in self.ends:
+            network.after(network.rng.uniform(*notice_s), end.lose)
+
+    def other(self, end: "Session") -> "Session":
+        return self.ends[1] if end is self.ends[0] else self.ends[0]
+
+
+class Session:
+    """One end of a link. The contract is on `ringhold.node.peers.transport.Session`."""
+
+    def __init__(self, link: Link, transport: "SimulatedTransport", peer: "SimulatedTransport") -> None:
+        self.transport = transport
+        self.peer = peer
+        self._link = link
+        self._network = link.wires.network
+        self._is_open = False
+        self._is_lost = False
+        self._arrival = 0.0
+        self._held: list[bytes] = []
+        self._keepalive: asyncio.TimerHandle | None = None
+
+    @property
+    def peer_id(self) -> str:
+        return self.peer.node_id
+
+    async def send(self, frame: Frame) -> None:
+        if self._is_lost:
+            raise SessionEnded("the session is over")
+        encoded = frame.SerializeToString(deterministic=True)
+        self._carry(encoded)
+        await asyncio.sleep(self._network.delay_s() / 4)
+
+    def close(self) -> None:
+        self._link.sever((0.0, NOTICE_S_MAX))
+        self._network.after(0, self.lose)
+
+    def answer_hello(self, arrive: Callable[[], None]) -> None:
+        """The accepting end's hello goes out, before all its frames."""
+        self._arrival = self._network.now + self._network.delay_s()
+        self._network.at(self._arrival, arrive)
+
+    def begin(self) -> None:
+        """This end learns that the session is up."""
+        if not self._is_lost and not self.transport.life.is_over:
+            self._is_open = True
+            self.transport.life.run(self.transport.handler.session_began, self)
+
+    def lose(self) -> None:
+        """This end learns that the session is over."""
+        if self._is_lost:
+            return
+        self._is_lost = True
+        if self.transport.life.is_over:
+            return
+        if self._is_open:
+            self.transport.life.run(self.transport.handler.session_ended, self)
+        self.transport.life.run(self.transport.lost, self.peer_id)
+
+    def hold(self) -> None:
+        """The way to the peer is blocked: unless it opens soon, the session is given up."""
+        if self._keepalive is None:
+            patience_s = self._network.rng.uniform(*KEEPALIVE_S)
+            self._keepalive = self._network.after(patience_s, self._link.sever, (0.0, 1.0))
+
+    def flush(self) -> None:
+        """The way is open again: what was held back arrives."""
+        if self._keepalive is not None:
+            self._keepalive.cancel()
+            self._keepalive = None
+        held, self._held = self._held, []
+        for encoded in held:
+            self._arrive_later(encoded)
+
+    def _carry(self, encoded: bytes) -> None:
+        network = self._network
+        digest = xxh3_64_hexdigest(encoded)
+        network.trace.note(self.transport.machine, f"frame to {self.peer.machine}: {len(encoded)} bytes, {digest}")
+        if network.chance(network.weather.break_chance):
+            network.trace.count("frame lost")
+            self._link.sever((0.0, NOTICE_S_MAX))
+        self._arrive_later(encoded)
+
+    def _arrive_later(self, encoded: bytes) -> None:
+        self._arrival = max(self._arrival, self._network.now + self._network.delay_s())
+        self._network.at(self._arrival, self._arrive, encoded)
+
+    def _arrive(self, encoded: bytes) -> None:
+        if self._link.is_severed:
+            return
+        if self._network.is_blocked(self.transport.machine, self.peer.machine):
+            self._held.append(encoded)
+            self.hold()
+            return
+        self._link.other(self)._receive(Frame.FromString(encoded))
+
+    def _receive(self, frame: Frame) -> None:
+        life = self.transport.life
+        if self._is_open and not self._is_lost and not life.is_over:
+            life.run(self.transport.handler.frame_received, self, frame)
+
+
+class SimulatedTransport:
+    """One node's sessions. The contract is on `ringhold.node.peers.transport.Transport`."""
+
+    handler: SessionHandler
+
+    def __init__(
+        self, wires: Wires, life: Life, machine: str, address: str, node_id: str, cluster_id: Callable[[], str]
+    ) -> None:
+        self.life = life
+        self.machine = machine
+        self.node_id = node_id
+        self._wires = wires
+        self._network = wires.network
+        self._address = address
+        self._cluster_id = cluster_id
+        self._addresses: dict[str, str] = {}
+        self._pauses: dict[str, float] = {}
+        """Seconds until the next attempt to dial, for each peer that is dialled from here."""
+
+    def start(self, handler: SessionHandler) -> None:
+        self.handler = handler
+        self._wires.listening[self._address] = self
+
+    def reach(self, addresses: Mapping[str, str]) -> None:
+        self._addresses = dict(addresses)
+        for peer_id in addresses:
+            if self.node_id < peer_id and peer_id not in self._pauses:
+                self._pauses[peer_id] = REDIAL_S_MIN
+                self._dial(peer_id)
+
+    async def stop(self) -> None:
+        self._wires.listening.pop(self._address, None)
+        self._addresses = {}
+        for link in list(self._wires.links.values()):
+            for end in link.ends:
+                if end.transport is self:
+                    end.close()
+
+    def lost(self, peer_id: str) -> None:
+        """A session with the peer has ended, or did not come about."""
+        if peer_id in self._pauses:
+            pause_s = self._pauses[peer_id]
+            self._pauses[peer_id] = min(REDIAL_S_MAX, pause_s * 2)
+            self._network.after(self._network.rng.uniform(pause_s / 2, pause_s), self._dial, peer_id)
+
+    def _dial(self, peer_id: str) -> None:
+        if self.life.is_over or peer_id not in self._addresses:
+            self._pauses.pop(peer_id, None)
+            return
+        self._network.after(self._network.delay_s(), self._call_in, peer_id, self._addresses[peer_id])
+
+    def _call_in(self, peer_id: str, address: str) -> None:
+        """The hello has reached the machine at the address, if anything does."""
+        acceptor = self._wires.listening.get(address)
+        if acceptor is None or acceptor.life.is_over:
+            self.lost(peer_id)
+        elif self._network.is_blocked(self.machine, acceptor.machine):
+            self._network.after(HELLO_TIMEOUT_S, self.lost, peer_id)
+        elif not acceptor.accepts(Hello(cluster_id=self._cluster_id(), node_id=self.node_id, target_node_id=peer_id)):
+            self._network.after(self._network.delay_s(), self.lost, peer_id)
+        else:
+            link = self._wires.connect(self, acceptor)
+            link.ends[1].begin()
+            link.ends[1].answer_hello(lambda: self._answered(link, peer_id))
+
+    def accepts(self, hello: Hello) -> bool:
+        """Whether a peer that says this is a member of this cluster that means this node."""
+        same_cluster = bool(hello.cluster_id) and hello.cluster_id == self._cluster_id()
+        return same_cluster and hello.target_node_id == self.node_id and hello.node_id in self._addresses
+
+    def _answered(self, link: Link, peer_id: str) -> None:
+        """The acceptor's hello has come back to the dialling end."""
+        dialling, accepting = link.ends
+        if link.is_severed:
+            return
+        if self._network.is_blocked(accepting.transport.machine, self.machine):
+            self._network.after(HELLO_TIMEOUT_S, link.sever, (0.0, NOTICE_S_MAX))
+            return
+        self._pauses[peer_id] = REDIAL_S_MIN
+        dialling.begin()
