@@ -53,6 +53,10 @@ def owned_keys(topology: cluster_pb2.TopologyResponse, per_node: int) -> list[li
     return keys
 
 
+def get_request(key: bytes) -> kv_pb2.GetRequest:
+    return kv_pb2.GetRequest(key=key)
+
+
 def set_request(key: bytes) -> kv_pb2.SetRequest:
     """Without a request_id: the gateway makes one, so that each repetition is a write of its own."""
     return kv_pb2.SetRequest(key=key, value=VALUE)

@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from ringhold.api.proto.ringhold.v1 import cluster_pb2, cluster_pb2_grpc, kv_pb2, kv_pb2_grpc
 
-from .bodies import batch_request, framed, indexed_batch, key_of, owned_keys, page_request, set_request
+from .bodies import batch_request, framed, get_request, indexed_batch, key_of, owned_keys, page_request, set_request
 from .echo import path_of
 from .load import Stream
 
@@ -96,10 +96,10 @@ class Workloads:
             gateway.call("Set", set_request(key))
 
     def get_owner(self) -> Workload:
-        return self._of_keys("get_owner", "Get at the owner", "Get", kv_pb2.GetRequest, distance=0)
+        return self._of_keys("get_owner", "Get at the owner", "Get", get_request, distance=0)
 
     def get_forwarded(self) -> Workload:
-        return self._of_keys("get_forwarded", "Get through another node", "Get", kv_pb2.GetRequest, distance=1)
+        return self._of_keys("get_forwarded", "Get through another node", "Get", get_request, distance=1)
 
     def set_owner(self) -> Workload:
         return self._of_keys("set", "Set at the owner", "Set", set_request, distance=0)
@@ -122,10 +122,10 @@ class Workloads:
     def get_alone(self) -> Workload:
         """One Get after the other at the owner, for its latency."""
         rotations = [
-            [stream("Get", address, kv_pb2.GetRequest(key=own[0]))]
+            [stream("Get", address, get_request(own[0]))]
             for address, own in zip(self._addresses, self._keys, strict=True)
         ]
-        answer_bytes = self._gateway.call("Get", kv_pb2.GetRequest(key=self._keys[0][0])).ByteSize()
+        answer_bytes = self._gateway.call("Get", get_request(self._keys[0][0])).ByteSize()
         title = "Get at the owner, one at a time"
         return Workload("get_alone", title, "Get", rotations, answer_bytes, with_latencies=True)
 

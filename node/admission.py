@@ -3,23 +3,40 @@
 import asyncio
 from collections.abc import Callable
 
+from ..api.errors import Overloaded, Unavailable
 from ..gossip.member import Member, MemberState
-from ..ring.topology import SYSTEM_GROUP, NodeRecord, NodeState, Topology
-from .consensus.groups import Groups
-from .machine.topology_machine import ChangeKind, ChangeNode, TopologyMachine
+from ..ring.topology import SYSTEM_GROUP, InvalidTopology, NodeRecord, NodeState, Topology
+from .clock import Clock
+from .consensus.groups import AnchorOutOfRange, Groups, NotLeader
+from .founding import EventLog
+from .machine.topology_machine import ChangeKind, ChangeNode, TopologyMachine, TopologyOutcome, TopologyVerdict
 from .topology_store import TopologyStore
+
+RETRY_S = 0.2
 
 
 class Admission:
     """Watches gossip for nodes that the topology does not list, and commits them as JOINING.
 
-    A JOINING node is a gateway; it owns nothing until targets name it.
+    A JOINING node is a gateway; it owns nothing until targets name it. A member that the topology can't hold is logged
+    once and left out until it starts anew.
     """
 
-    def __init__(self, groups: Groups, store: TopologyStore, members: Callable[[], tuple[Member, ...]]) -> None:
+    def __init__(
+        self,
+        groups: Groups,
+        store: TopologyStore,
+        members: Callable[[], tuple[Member, ...]],
+        clock: Clock,
+        log: EventLog,
+    ) -> None:
         self._groups = groups
         self._store = store
         self._members = members
+        self._clock = clock
+        self._log = log
+        self._refused: dict[str, tuple[int, int]] = {}
+        """The boots that were refused, by node id."""
         self._news = asyncio.Event()
 
     def wake(self) -> None:
@@ -35,7 +52,12 @@ class Admission:
                 newcomer = self._newcomer(self.topology)
                 if newcomer is None:
                     break
-                await self._admit(newcomer)
+                try:
+                    await self._admit(newcomer)
+                except InvalidTopology as error:
+                    self._refuse(newcomer, str(error))
+                except (NotLeader, AnchorOutOfRange, Overloaded, Unavailable):
+                    await self._clock.sleep(RETRY_S)
 
     @property
     def topology(self) -> Topology:
@@ -45,17 +67,27 @@ class Admission:
         return machine.topology
 
     def _newcomer(self, topology: Topology) -> Member | None:
-        for member in self._members():
+        members = self._members()
+        self._refused = {m.node_id: m.boot for m in members if self._refused.get(m.node_id) == m.boot}
+        for member in members:
             fresh = topology.node(member.node_id) is None and topology.node_named(member.name) is None
-            if fresh and member.state is MemberState.ALIVE:
+            if fresh and member.state is MemberState.ALIVE and member.node_id not in self._refused:
                 return member
         return None
 
     async def _admit(self, member: Member) -> None:
+        """Raises InvalidTopology if the topology can't hold the member, and what `Groups.propose` raises."""
         change = ChangeNode(ChangeKind.ADD_NODE, self.topology.epoch, joining_record(member))
         anchor_ms = self._groups.log_time_ms(SYSTEM_GROUP)
-        await self._groups.propose(SYSTEM_GROUP, change.encode(), anchor_ms)
+        applied = await self._groups.propose(SYSTEM_GROUP, change.encode(), anchor_ms)
+        outcome = TopologyOutcome.decode(applied.outcome)
+        if outcome.verdict is TopologyVerdict.REFUSED:
+            raise InvalidTopology(outcome.message)
         await self._store.adopt(self.topology)
+
+    def _refuse(self, member: Member, reason: str) -> None:
+        self._refused[member.node_id] = member.boot
+        self._log("not admitted", name=member.name, address=member.grpc_address, reason=reason)
 
 
 def joining_record(member: Member) -> NodeRecord:

@@ -72,7 +72,7 @@ class Gateway:
         return await self._scatter.page(request, self._topology(), deadline)
 
     async def batch(self, request: kv_pb2.BatchRequest, deadline: float) -> kv_pb2.BatchResponse:
-        """All operations, side by side; mutations of one partition keep their order. A failure concerns one operation.
+        """All operations, side by side; mutations of one key keep their order. A failure concerns one operation.
 
         Raises InvalidRequest if the call as a whole is over a limit.
         """
@@ -89,7 +89,7 @@ class Gateway:
         work = BatchWork(len(request.operations))
         self._plan(request, work)
         tasks = [self._batch_reads(partition, items, work, deadline) for partition, items in work.reads.items()]
-        tasks += [self._batch_command(share, work, deadline) for share in work.shares.values()]
+        tasks += [self._batch_commands(chain, work, deadline) for chain in work.chains()]
         await asyncio.gather(*tasks)
         return kv_pb2.BatchResponse(results=work.results)
 
@@ -134,6 +134,10 @@ class Gateway:
                 work.results[position] = kv_pb2.OperationResult(get=found(key, row, header))
             except KeyNotFound as error:
                 work.results[position] = failed(error)
+
+    async def _batch_commands(self, chain: Sequence["Share"], work: "BatchWork", deadline: float) -> None:
+        for share in chain:
+            await self._batch_command(share, work, deadline)
 
     async def _batch_command(self, share: "Share", work: "BatchWork", deadline: float) -> None:
         topology = self._topology()
@@ -205,9 +209,37 @@ class BatchWork:
         share.anchor = share.anchor or request.anchor
         return share
 
+    def chains(self) -> list[list[Share]]:
+        """The commands, in chains to be run side by side; those of a partition that have a key in common are one chain.
+
+        So a repetition of the first can't overtake the second. Mutations of one key under alternating request_ids are
+        ordered by the first of each.
+        """
+        by_partition: dict[int, list[Share]] = {}
+        for share in self.shares.values():
+            by_partition.setdefault(share.partition, []).append(share)
+        chains: list[list[Share]] = []
+        for shares in by_partition.values():
+            chains += [shares] if have_common_key(shares) else [[share] for share in shares]
+        return chains
+
     def fail(self, positions: Iterable[int], error: RingholdError) -> None:
         for position in positions:
             self.results[position] = failed(error)
+
+
+def have_common_key(shares: Sequence[Share]) -> bool:
+    seen: set[bytes] = set()
+    for share in shares:
+        keys = {changed_key(mutation) for mutation in share.mutations}
+        if seen & keys:
+            return True
+        seen |= keys
+    return False
+
+
+def changed_key(mutation: stored.Mutation) -> bytes:
+    return mutation.set.key if mutation.HasField("set") else mutation.delete.key
 
 
 def header_of(partition: int, topology: Topology, log_time_ms: int) -> kv_pb2.Header:

@@ -5,7 +5,7 @@ Starting: gossip first, then formation until the node is a member, then the grou
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,6 +39,8 @@ from .shards import Shards
 from .storage.engine import Engine
 from .supervisor import Supervisor
 from .topology_store import TopologyStore
+
+CATCH_UP_PAUSE_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,13 +155,15 @@ class Node:
             parts.rng,
             parts.log,
         )
-        self.admission = Admission(self.groups, self.store, self.gossip.members)
+        self.admission = Admission(self.groups, self.store, self.gossip.members, parts.clock, parts.log)
 
     def _build_overview(self) -> None:
         """What this node tells of the cluster."""
         node_id, limits = self.settings.node_id, self.settings.limits
         member = self.gossip.member
-        self.overview = Overview(node_id, self.store, self.routes, self.router, member, self.describe, limits)
+        self.overview = Overview(
+            node_id, self.store, self.routes, self.router, member, self.describe, self._clock, limits
+        )
 
     async def start(self) -> None:
         """Begin to live; `ready` becomes true when requests are served."""
@@ -175,13 +179,14 @@ class Node:
             self._tell_ready()
 
     async def stop(self) -> None:
-        """Refuse what is new, answer what was accepted, say good-bye, end."""
+        """Refuse what is new, answer what was accepted, say good-bye, end; cancelled, it ends all the same."""
         self.begin_drain()
-        if self._ready:
+        try:
             await self.groups.drain()
-        await self.gossip.stop(leave=True)
-        await self.exchange.stop()
-        await self.supervisor.stop()
+        finally:
+            await self.gossip.stop(leave=True)
+            await self.exchange.stop()
+            await self.supervisor.stop()
 
     @property
     def ready(self) -> bool:
@@ -274,6 +279,9 @@ class Node:
     def _topology_changed(self, topology: Topology) -> None:
         self.routes.adopt(topology)
         self.gossip.update_local(topology_epoch=topology.epoch)
+        for node in topology.nodes:
+            if node.state is NodeState.REMOVED:
+                self.gossip.remove(node.id)
         self._reach_members()
 
     def _reach_members(self) -> None:
@@ -317,14 +325,20 @@ class Node:
             current = self.store.current
             if current is None:
                 continue
-            ahead = [member for member in self.gossip.members() if member.topology_epoch > current.epoch]
-            for member in ahead[:1]:
-                topology = await self.founding.fetch(member.http_address)
-                if topology is not None and topology.cluster_id == current.cluster_id:
-                    await self.store.adopt(topology)
-                else:
-                    await self._clock.sleep(0.2)
+            members = self.gossip.members()
+            ahead = [m for m in members if m.is_reachable and m.topology_epoch > current.epoch]
+            if ahead:
+                await self._catch_up(current, ahead)
                 self._behind.set()
+
+    async def _catch_up(self, current: Topology, ahead: Sequence[Member]) -> None:
+        """Adopt a newer topology from the first of these members that gives one; pause if none does."""
+        for member in ahead:
+            topology = await self.founding.fetch(member.http_address)
+            if topology is not None and topology.cluster_id == current.cluster_id and topology.epoch > current.epoch:
+                await self.store.adopt(topology)
+                return
+        await self._clock.sleep(CATCH_UP_PAUSE_S)
 
     def _formation_state(self) -> FormationState:
         settings = self.settings

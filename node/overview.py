@@ -11,12 +11,14 @@ from ..api.proto.ringhold.v1 import cluster_pb2
 from ..gossip.member import Member, MemberState
 from ..ring.hashing import key_hash, partition_of
 from ..ring.topology import NodeRecord, NodeState, Topology, group_of_partition
+from .clock import Clock
 from .peers.exchange import RequestLost, RequestNotSent
 from .router import Router
 from .routes import Routes
 from .topology_store import TopologyStore
 
-DESCRIBE_TIMEOUT_S = 1.0
+DESCRIBE_S_MAX = 1.0
+"""A node that has not described itself by then is silent."""
 
 LIVENESS = {
     MemberState.ALIVE: cluster_pb2.LIVENESS_ALIVE,
@@ -45,6 +47,7 @@ class Overview:
         router: Router,
         member: Callable[[str], Member | None],
         describe: Callable[[], DescribeReply],
+        clock: Clock,
         limits: Limits,
     ) -> None:
         self._node_id = node_id
@@ -53,12 +56,13 @@ class Overview:
         self._router = router
         self._member = member
         self._describe = describe
+        self._clock = clock
         self._limits = limits
 
     async def topology(self, deadline: float) -> cluster_pb2.TopologyResponse:
         """Nodes and partitions, with the leaders and log times that the nodes report."""
         topology = self._store.known
-        await self._ask_all(topology)
+        await self._ask_all(topology, deadline)
         position = {node.id: at for at, node in enumerate(topology.nodes)}
         partitions = []
         for number, targets in enumerate(topology.targets):
@@ -82,7 +86,7 @@ class Overview:
     async def status(self, deadline: float) -> cluster_pb2.StatusResponse:
         """Every node, with its own figures if it answers."""
         topology = self._store.known
-        descriptions = await self._ask_all(topology)
+        descriptions = await self._ask_all(topology, deadline)
         led = {group.group for described in descriptions.values() for group in described.led}
         missing = [number for number in range(topology.partitions) if group_of_partition(number) not in led]
         return cluster_pb2.StatusResponse(
@@ -115,9 +119,10 @@ class Overview:
             topology_epoch=topology.epoch,
         )
 
-    async def _ask_all(self, topology: Topology) -> dict[str, DescribeReply]:
+    async def _ask_all(self, topology: Topology, deadline: float) -> dict[str, DescribeReply]:
         """What each node says of itself, by id; the silent ones are left out. Leaders are learnt on the way."""
-        described = await asyncio.gather(*(self._ask(node) for node in topology.nodes))
+        timeout_s = max(0.001, min(DESCRIBE_S_MAX, deadline - self._clock.now()))
+        described = await asyncio.gather(*(self._ask(node, timeout_s) for node in topology.nodes))
         answers = {
             node.id: answer for node, answer in zip(topology.nodes, described, strict=True) if answer is not None
         }
@@ -126,11 +131,11 @@ class Overview:
                 self._routes.heard(led.group, node_id, led.term, led.log_time_ms)
         return answers
 
-    async def _ask(self, node: NodeRecord) -> DescribeReply | None:
+    async def _ask(self, node: NodeRecord, timeout_s: float) -> DescribeReply | None:
         if node.id == self._node_id:
             return self._describe()
         try:
-            reply = await self._router.ask(node.id, 0, Request(describe=DescribeRequest()), DESCRIBE_TIMEOUT_S)
+            reply = await self._router.ask(node.id, 0, Request(describe=DescribeRequest()), timeout_s)
         except (RequestLost, RequestNotSent, RingholdError):
             return None
         return reply.describe

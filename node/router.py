@@ -53,7 +53,7 @@ class Router:
     async def propose(self, group: int, command: Command, deadline: float) -> Applied:
         """The outcome of a command. Without an anchor it gets one here: it is the same in every attempt that counts.
 
-        Raises Unavailable if certainly nothing was applied, InDoubt if that is not certain, InvalidRequest.
+        Raises Unavailable or Overloaded if certainly nothing was applied, InDoubt if that is uncertain, InvalidRequest.
         """
         chosen_here = not command.anchor_ms
         if chosen_here:
@@ -65,6 +65,10 @@ class Router:
                 return await self._propose_once(group, encoded, command.anchor_ms, attempts.timeout_s())
             except (NotLeader, RequestNotSent, RequestLost, Unavailable) as error:
                 await attempts.failed(error)
+            except RingholdError as error:
+                if not attempts.in_doubt:
+                    raise
+                await attempts.failed(error)  # what this attempt met says nothing of the earlier one
             except AnchorOutOfRange as error:
                 if attempts.in_doubt or not chosen_here:
                     raise attempts.expired(error) from error
@@ -75,9 +79,10 @@ class Router:
         return Attempts(self._clock, self._rng, self._routes, self._config, group, deadline, command)
 
     def _anchor(self, group: int) -> int:
+        """The newest log time known of the group; never 0, which a repetition would take for no anchor at all."""
         if self._groups.leads(group):
             return self._groups.log_time_ms(group)
-        return self._routes.get(group).log_time_ms
+        return max(1, self._routes.get(group).log_time_ms)
 
     async def _read_once(self, group: int, keys: Sequence[bytes], timeout_s: float) -> ReadAnswer:
         leader = self._routes.leader(group)

@@ -15,7 +15,10 @@ from ..api.proto.ringhold.internal.v1.peer_pb2 import (
     Reply,
     Request,
 )
+from ..ring.topology import SYSTEM_GROUP
 from .consensus.groups import AnchorOutOfRange, Groups, NotLeader, Ticket
+from .machine.machine import UnknownCommand
+from .machine.records import parse_command
 from .peers.exchange import Respond
 from .router import failure_of
 from .scatter import query_spec
@@ -57,6 +60,8 @@ class PeerService:
         return ReadReply(rows=rows, term=answer.term, log_time_ms=answer.log_time_ms)
 
     def _propose(self, request: ProposeRequest, respond: Respond) -> None:
+        check_proposal(request)
+
         def answer(ticket: Ticket) -> None:
             applied = ticket.result()
             reply = ProposeReply(outcome=applied.outcome, term=applied.term, log_time_ms=applied.log_time_ms)
@@ -72,3 +77,15 @@ class PeerService:
             return
         matches = [QueryMatch(pair=pair, row=row) for pair, row in answer.matches]
         respond(Reply(query=QueryReply(matches=matches, cut=answer.cut, refused=refused)))
+
+
+def check_proposal(request: ProposeRequest) -> None:
+    """Raises RingholdError for a command that must not get into a log: one that can't be read stops every replica."""
+    if request.group == SYSTEM_GROUP:
+        raise RingholdError("UNKNOWN_REQUEST", "the system group takes no commands of peers")
+    try:
+        command = parse_command(request.command)
+    except UnknownCommand as error:
+        raise RingholdError("UNKNOWN_REQUEST", f"this node can't carry it out: {error}") from error
+    if command.anchor_ms != request.anchor_ms:
+        raise RingholdError("UNKNOWN_REQUEST", "the anchors of the request and of its command differ")

@@ -28,11 +28,11 @@ class Supervisor:
             self._on_failure(name, error)
 
     async def stop(self) -> None:
-        """Cancel every task and return when all have ended."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """Cancel every task, also those that ending ones spawn, and return when all have ended."""
+        while tasks := list(self._tasks):
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         name = self._tasks.pop(task)

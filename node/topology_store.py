@@ -1,5 +1,6 @@
 """This node's copy of the topology: durable before anybody hears of it, and never of another cluster (DESIGN 8.5)."""
 
+import asyncio
 from collections.abc import Callable
 
 from ..ring.topology import Topology
@@ -24,6 +25,7 @@ class TopologyStore:
         self._engine = engine
         self._current: Topology | None = None
         self._listeners: list[Callable[[Topology], None]] = []
+        self._adopting = asyncio.Lock()
         stored = engine.get(TOPOLOGY_KEY)
         if stored is not None:
             self._current = Topology.from_json(unseal(stored))
@@ -55,8 +57,12 @@ class TopologyStore:
         """Make a newer topology durable, then current; older ones are ignored. Raises ForeignTopology.
 
         Epoch 1 comes with the founding replica of the system group, if this node votes there: made once, in the very
-        batch that adopts the cluster.
+        batch that adopts the cluster. One at a time, so that an older epoch is never written over a newer one.
         """
+        async with self._adopting:
+            await self._adopt(topology)
+
+    async def _adopt(self, topology: Topology) -> None:
         if self._current is not None:
             if topology.cluster_id != self._current.cluster_id:
                 raise ForeignTopology(f"a topology of cluster {topology.cluster_id} was offered")
@@ -68,10 +74,9 @@ class TopologyStore:
             found_system_group(topology, batch)
         self._engine.write(batch)
         await self._engine.sync()
-        if self._current is None or topology.epoch > self._current.epoch:
-            self._current = topology
-            for listener in self._listeners:
-                listener(topology)
+        self._current = topology
+        for listener in self._listeners:
+            listener(topology)
 
     async def mark_formed(self) -> None:
         """Remember that the cluster has begun to serve."""

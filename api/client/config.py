@@ -39,7 +39,7 @@ class ClientConfig:
     """Longest avoidance. Higher: later return to a node that is well again; lower: more attempts at a dead one."""
 
     keepalive_s: float = 10.0
-    """A connection with calls but without a sign of life for this long is tested. Nodes refuse less than 5 s."""
+    """A connection with calls but without a sign of life for this long is tested. Nodes refuse less than 2 s."""
 
     keepalive_timeout_s: float = 5.0
     """A tested connection that stays silent for this long is given up."""

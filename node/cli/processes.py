@@ -21,6 +21,7 @@ PROBE_TIMEOUT_S = 1.0
 SIGNAL_INTERVAL_S = 1.0  # a terminal and a wrapper (make, timeout) may both pass on the same Ctrl-C
 READ_BYTES = 64 * 1024
 LINE_BYTES_MAX = 1024 * 1024
+STOPPED_WELL = (0, -signal.SIGTERM)  # the latter: it was so young that it had nothing to end
 
 Report: TypeAlias = Callable[[str, str], None]
 """Told the name of a node and a line about it."""
@@ -107,7 +108,7 @@ class LocalCluster:
             self.kill()
             await asyncio.wait(late)
         codes = {name: self._processes[name].returncode for name in running}
-        return [f"{name} {ending(code)}" for name, code in codes.items() if code != 0]
+        return [f"{name} {ending(code)}" for name, code in codes.items() if code not in STOPPED_WELL]
 
     def kill(self) -> None:
         """End all processes at once."""

@@ -89,12 +89,18 @@ class Replica(Generic[Ticket]):
         self._open.append(command)
         self._open_tickets.append(ticket)
 
-    def ready(self, now: float) -> list[tuple[int, LogEntry]]:
-        """The entries to store now: one with all commands that were proposed since the last call, or none."""
+    @property
+    def has_open(self) -> bool:
+        """Whether proposed commands wait for `ready`."""
+        return bool(self._open)
+
+    def ready(self, now: float, commands_max: int, bytes_max: int) -> list[tuple[int, LogEntry]]:
+        """The entries to store now: one with the first open commands, up to the bounds; or none."""
         if not self._open:
             return []
-        commands, tickets = self._open, self._open_tickets
-        self._open, self._open_tickets = [], []
+        count = within_bounds(self._open, commands_max, bytes_max)
+        commands, tickets = self._open[:count], self._open_tickets[:count]
+        del self._open[:count], self._open_tickets[:count]
         return self._append(commands, tickets, now)
 
     def persisted(self, index: int) -> None:
@@ -118,3 +124,17 @@ class Replica(Generic[Ticket]):
         entry = LogEntry(term=self.term, log_time_ms=self.log_time_ms(now), commands=commands)
         self._uncommitted.append(Committed(self.last_index, entry, tickets))
         return [(self.last_index, entry)]
+
+
+def within_bounds(commands: Sequence[bytes], commands_max: int, bytes_max: int) -> int:
+    """How many of the first commands fit; one at least.
+
+    >>> within_bounds([b"aaa", b"b", b"c"], 2, 10), within_bounds([b"aaa", b"b"], 2, 3), within_bounds([b"aaa"], 2, 1)
+    (2, 1, 1)
+    """
+    size = len(commands[0])
+    for count, command in enumerate(commands[1:commands_max], 1):
+        size += len(command)
+        if size > bytes_max:
+            return count
+    return min(len(commands), commands_max)

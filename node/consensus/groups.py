@@ -7,9 +7,11 @@ committed and appends what has gathered in one engine write, answers, and syncs 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TypeAlias
 
 from ...api.errors import DataLoss, Overloaded, Unavailable
+from ...api.limits import MIB
 from ...api.proto.ringhold.storage.v1.records_pb2 import GroupState, HardState, LogEntry
 from ...ring.topology import partition_of_group
 from .. import keyspace
@@ -68,12 +70,17 @@ class ReadAnswer:
 class GroupsConfig:
     """Bounds of a tick.
 
-    commands_waiting_max: commands without an outcome on this node; more are refused as overload.
-    applied_per_slice_max: commands applied before the event loop gets its turn again (P8).
+    commands_waiting_max, bytes_waiting_max: commands without an outcome on this node; more are refused as overload.
+    applied_per_slice_max, applied_bytes_per_slice_max: commands applied before the event loop gets its turn again, and
+    so also the most that one entry takes. A command costs about 35 microseconds (P8: 5 ms).
+    applied_log_max: applied entries that stay in the log until they are dropped together. Lower: more work per tick.
     """
 
     commands_waiting_max: int = 16_384
-    applied_per_slice_max: int = 256
+    bytes_waiting_max: int = 64 * MIB
+    applied_per_slice_max: int = 96
+    applied_bytes_per_slice_max: int = MIB
+    applied_log_max: int = 256
 
 
 class Groups:
@@ -88,7 +95,9 @@ class Groups:
         self._machines: dict[int, Machine] = {}
         self._dirty: dict[int, None] = {}
         self._commands_waiting = 0
+        self._bytes_waiting = 0
         self._work = asyncio.Event()
+        self._applied_log: list[bytes] = []
         self._campaigned: list[tuple[int, int]] = []
         self._all_answered = asyncio.Event()
         self._all_answered.set()
@@ -165,10 +174,7 @@ class Groups:
         log_time_ms = replica.log_time_ms(self._clock.now())
         if not log_time_ms - DEDUPE_WINDOW_MS < anchor_ms <= log_time_ms + ANCHOR_AHEAD_MS_MAX:
             raise AnchorOutOfRange(log_time_ms)
-        if self._commands_waiting >= self._config.commands_waiting_max:
-            raise Overloaded("OVERLOADED", "too many commands wait for their commit", {"retry_after_ms": "50"})
-        self._commands_waiting += 1
-        self._all_answered.clear()
+        self._admit(len(command))
         ticket: Ticket = asyncio.get_running_loop().create_future()
         replica.propose(command, ticket)
         self._dirty[group] = None
@@ -176,17 +182,21 @@ class Groups:
         return ticket
 
     async def run(self) -> None:
-        """Tick for ever. Raises EngineFailed, Damaged (the node stops)."""
-        while True:
-            await self._work.wait()
-            self._work.clear()
-            appended = await self._write_tick()
-            if appended:
-                await self._engine.sync()
-                self._persisted(appended)
+        """Tick for ever. Raises EngineFailed, Damaged (the node stops); what was accepted by then stays unanswered."""
+        try:
+            while True:
+                await self._work.wait()
+                self._work.clear()
+                appended = await self._write_tick()
+                if appended:
+                    await self._engine.sync()
+                    self._persisted(appended)
+        finally:
+            self._closed = True
+            self._all_answered.set()
 
     async def drain(self) -> None:
-        """Refuse new commands and return when all accepted ones are answered."""
+        """Refuse new commands and return when all accepted ones are answered, or `run` has ended and none will be."""
         self._closed = True
         await self._all_answered.wait()
 
@@ -204,34 +214,40 @@ class Groups:
     def _take_committed(self) -> list[list[tuple[int, Committed[Ticket]]]]:
         """Committed entries with their groups, cut into slices that the event loop can bear; at least one slice."""
         slices: list[list[tuple[int, Committed[Ticket]]]] = [[]]
-        commands = 0
+        config = self._config
+        commands = size = 0
         for group in self._dirty:
             for committed in self._replicas[group].take_committed():
-                if commands >= self._config.applied_per_slice_max:
-                    slices.append([])
-                    commands = 0
-                slices[-1].append((group, committed))
                 commands += len(committed.entry.commands)
+                size += committed.entry.ByteSize()
+                too_much = commands > config.applied_per_slice_max or size > config.applied_bytes_per_slice_max
+                if too_much and slices[-1]:
+                    slices.append([])
+                    commands, size = len(committed.entry.commands), committed.entry.ByteSize()
+                slices[-1].append((group, committed))
         return slices
 
     def _append_ready(self, batch: WriteBatch) -> list[tuple[int, int]]:
-        """Put one entry for each group with open commands into the batch."""
-        now = self._clock.now()
+        """Put one entry for each group with open commands into the batch; what does not fit waits for the next tick."""
+        now, config = self._clock.now(), self._config
         appended = []
         for group in self._dirty:
-            entries = self._replicas[group].ready(now)
+            entries = self._replicas[group].ready(now, config.applied_per_slice_max, config.applied_bytes_per_slice_max)
             if entries:
                 put_entries(batch, group, entries)
                 appended.append((group, entries[-1][0]))
         appended += self._campaigned
         self._campaigned = []
-        self._dirty.clear()
+        self._dirty = {group: None for group in self._dirty if self._replicas[group].has_open}
         return appended
 
     def _write_slice(self, slice_: list[tuple[int, Committed[Ticket]]], batch: WriteBatch) -> None:
         """Rows, index entries, outcomes and state change in one atomic write; then the answers go out (P4)."""
         staged = Staged(self._engine, batch)
+        reads = [self._machines[group].reads(committed.index, committed.entry) for group, committed in slice_]
+        staged.prefetch(chain.from_iterable(reads))
         answers = [(group, committed, self._apply(group, committed, staged)) for group, committed in slice_]
+        self._drop_applied(staged)
         if batch:
             self._engine.write(batch)
         for group, committed, outcomes in answers:
@@ -239,18 +255,37 @@ class Groups:
             self._answer(self._replicas[group].term, committed, outcomes)
 
     def _apply(self, group: int, committed: Committed[Ticket], staged: Staged) -> list[bytes]:
-        """Apply an entry and drop it from the log: the sole voter has nobody to send it to."""
+        """Apply an entry; the log drops it later, for the sole voter has nobody to send it to."""
         outcomes = self._machines[group].apply(committed.index, committed.entry, staged)
-        staged.delete(keyspace.log_key(group, committed.index))
+        self._applied_log.append(keyspace.log_key(group, committed.index))
         return outcomes
 
+    def _drop_applied(self, staged: Staged) -> None:
+        """Delete applied entries from the log, many at once: neighbours lie in the same pages."""
+        if len(self._applied_log) >= self._config.applied_log_max:
+            for key in self._applied_log:
+                staged.delete(key)
+            self._applied_log = []
+
     def _answer(self, term: int, committed: Committed[Ticket], outcomes: list[bytes]) -> None:
-        for ticket, outcome in zip(committed.tickets, outcomes, strict=False):
+        if not committed.tickets:
+            return
+        for ticket, command, outcome in zip(committed.tickets, committed.entry.commands, outcomes, strict=True):
             self._commands_waiting -= 1
+            self._bytes_waiting -= len(command)
             if not ticket.done():
                 ticket.set_result(Applied(outcome, term, committed.entry.log_time_ms))
         if self._commands_waiting == 0:
             self._all_answered.set()
+
+    def _admit(self, size: int) -> None:
+        """Count a command of `size` bytes in. Raises Overloaded."""
+        config = self._config
+        if self._commands_waiting >= config.commands_waiting_max or self._bytes_waiting >= config.bytes_waiting_max:
+            raise Overloaded("OVERLOADED", "too many commands wait for their commit", {"retry_after_ms": "50"})
+        self._commands_waiting += 1
+        self._bytes_waiting += size
+        self._all_answered.clear()
 
     def _persisted(self, appended: list[tuple[int, int]]) -> None:
         for group, index in appended:
@@ -271,6 +306,9 @@ class Groups:
         vote = self._engine.get(keyspace.vote_key(group))
         term = 0 if vote is None else HardState.FromString(unseal(vote)).term
         entries = recovered_entries(self._engine, group, state.applied_index)
+        applied, _ = keyspace.kind_range(keyspace.Kind.LOG, group)
+        end = keyspace.log_key(group, state.applied_index + 1)
+        self._applied_log += [key for key, _ in self._engine.scan(applied, end, limit=self._config.applied_log_max)]
         return state, Recovered(term, state.applied_index, state.log_time_ms, entries)
 
 
@@ -282,7 +320,7 @@ def lost(group: int, error: Damaged) -> DataLoss:
 
 def recovered_entries(engine: Engine, group: int, applied_index: int) -> list[tuple[int, LogEntry]]:
     """The entries after the applied one. Each was stored in its turn, so a gap is damage: an assertion."""
-    start, end = keyspace.kind_range(keyspace.Kind.LOG, group)
+    start, end = keyspace.log_key(group, applied_index + 1), keyspace.kind_range(keyspace.Kind.LOG, group).end
     entries: list[tuple[int, LogEntry]] = []
     while rows := engine.scan(start, end, limit=256):
         entries += [(keyspace.split_log_key(key)[1], LogEntry.FromString(unseal(sealed))) for key, sealed in rows]

@@ -58,6 +58,10 @@ class NodeCollector(Collector):
         counters = self._node.gossip.counters
         yield counter("ringhold_gossip_exchanges", "Gossip requests sent.", counters.exchanges_sent)
         yield counter("ringhold_gossip_exchanges_lost", "Gossip requests without answer.", counters.exchanges_lost)
+        over = counters.exchanges_refused
+        yield counter("ringhold_gossip_exchanges_refused", "Gossip requests over the limit.", over)
+        refused = self._node.gossip.facts_refused
+        yield counter("ringhold_gossip_facts_refused", "Facts about members over the limit.", refused)
         yield counter("ringhold_gossip_malformed", "Malformed gossip requests refused.", counters.requests_malformed)
         yield gauge("ringhold_health_score", "0 if this node is well (Lifeguard).", self._node.gossip.health_score)
 

@@ -22,6 +22,12 @@ class Machine(Protocol):
     state: GroupState
     """Where the group stands after the last `apply`."""
 
+    def reads(self, index: int, entry: LogEntry) -> list[bytes]:
+        """The keys that applying the entry will ask for, so that many entries' can be read at once. Changes nothing.
+
+        May leave some out; `apply` reads those itself. Raises UnknownCommand.
+        """
+
     def apply(self, index: int, entry: LogEntry, staged: Staged) -> list[bytes]:
         """What became of each of the entry's commands, in their order: encoded outcomes.
 

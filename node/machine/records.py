@@ -40,6 +40,11 @@ def parse_command(encoded: bytes) -> Command:
     return command
 
 
+def parse_commands(entry: LogEntry) -> list[Command]:
+    """The commands of an entry. Raises UnknownCommand."""
+    return [parse_command(encoded) for encoded in entry.commands]
+
+
 class RecordMachine:
     """Applies Sets and Deletes to the rows of one group. `state` is taken over and changed in place."""
 
@@ -49,23 +54,25 @@ class RecordMachine:
         self._dedupe = DedupeTable(group, state, dedupe_records_max)
         self._row_prefix = prefix(Kind.ROW, group)
         self._index_prefix = prefix(Kind.INDEX, group)
+        self._parsed: dict[int, list[Command]] = {}  # by `reads`, until they are applied
 
     def apply(self, index: int, entry: LogEntry, staged: Staged) -> list[bytes]:
         """Encoded storage.v1.Outcome per command. The contract is on `Machine`."""
-        commands = [parse_command(encoded) for encoded in entry.commands]
+        commands = self._parsed.pop(index, None) or parse_commands(entry)
         advance(self.state, index, entry)
-        self._prefetch(commands, staged)
         self._dedupe.evict(len(commands), staged)
         outcomes = [self._run(command, staged) for command in commands]
         stage_state(self.state, self._group, staged)
         return outcomes
 
-    def _prefetch(self, commands: list[Command], staged: Staged) -> None:
+    def reads(self, index: int, entry: LogEntry) -> list[bytes]:
+        """Dedupe records and rows. The contract is on `Machine`."""
+        commands = self._parsed[index] = parse_commands(entry)
         keys: list[bytes] = []
         for command in commands:
             keys.append(self._dedupe.key(command))
             keys += [self._row_prefix + _key_of(mutation) for mutation in command.mutations]
-        staged.prefetch(keys)
+        return keys
 
     def _run(self, command: Command, staged: Staged) -> bytes:
         key = self._dedupe.key(command)

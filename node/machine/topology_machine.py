@@ -91,6 +91,10 @@ class TopologyMachine:
         self.state = state
         self.topology = topology
 
+    def reads(self, index: int, entry: LogEntry) -> list[bytes]:
+        """Nothing: the topology is in memory. The contract is on `Machine`."""
+        return []
+
     def apply(self, index: int, entry: LogEntry, staged: Staged) -> list[bytes]:
         """Encoded TopologyOutcome per command. The contract is on `Machine`."""
         commands = [ChangeNode.decode(encoded) for encoded in entry.commands]

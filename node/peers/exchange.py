@@ -39,6 +39,7 @@ class ExchangeConfig:
     frame_bytes_max: raising it makes fewer, larger messages, that hold back what comes after them.
     frame_messages_max: raising it makes the receiver's one callback per frame longer.
     requests_waiting_max: requests per peer without an answer; more are refused.
+    replies_waiting_max: replies per peer that it does not take; at more its session is ended.
     hold_s: how long a frame fills while traffic is dense; costs that much latency, saves messages.
     hold_above: messages in the last frame from which traffic counts as dense.
     """
@@ -46,6 +47,7 @@ class ExchangeConfig:
     frame_bytes_max: int = 1024 * 1024
     frame_messages_max: int = 256
     requests_waiting_max: int = 4_096
+    replies_waiting_max: int = 8_192
     hold_s: float = 0.001
     hold_above: int = 3
 
@@ -56,15 +58,15 @@ class Waiting:
 
     answer: asyncio.Future[Reply]
     timer: asyncio.TimerHandle
-    peer_id: str
     sent: bool = False
 
 
 @dataclass(slots=True)
 class Channel:
-    """What waits to be sent on one session."""
+    """What waits on one session: to be sent, and for an answer."""
 
     session: Session
+    waiting: dict[int, Waiting] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     replies: list[Reply] = field(default_factory=list)
     filled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -86,7 +88,6 @@ class Exchange:
         self._supervisor = supervisor
         self._config = config or ExchangeConfig()
         self._channels: dict[str, Channel] = {}
-        self._waiting: dict[int, Waiting] = {}
         self._last_id = 0
 
     def start(self) -> None:
@@ -101,7 +102,7 @@ class Exchange:
 
     @property
     def requests_waiting(self) -> int:
-        return len(self._waiting)
+        return sum(len(channel.waiting) for channel in self._channels.values())
 
     async def stop(self) -> None:
         await self._transport.stop()
@@ -116,15 +117,15 @@ class Exchange:
         channel = self._channels.get(peer_id)
         if channel is None:
             raise RequestNotSent(f"no session with node {peer_id}")
-        if len(self._waiting) >= self._config.requests_waiting_max:
-            raise RequestNotSent(f"{len(self._waiting)} requests wait for answers already")
+        if len(channel.waiting) >= self._config.requests_waiting_max:
+            raise RequestNotSent(f"{len(channel.waiting)} requests to node {peer_id} wait for answers already")
         loop = asyncio.get_running_loop()
         self._last_id += 1
         request.id = self._last_id
         request.timeout_ms = max(1, int(timeout_s * 1000))
-        timer = loop.call_later(timeout_s, self._timed_out, request.id)
-        waiting = Waiting(loop.create_future(), timer, peer_id)
-        self._waiting[request.id] = waiting
+        timer = loop.call_later(timeout_s, self._timed_out, channel, request.id)
+        waiting = Waiting(loop.create_future(), timer)
+        channel.waiting[request.id] = waiting
         channel.requests.append(request)
         channel.filled.set()
         return waiting.answer
@@ -145,17 +146,16 @@ class Exchange:
         del self._channels[session.peer_id]
         if channel.pump is not None:
             channel.pump.cancel()
-        for number in [number for number, waiting in self._waiting.items() if waiting.peer_id == session.peer_id]:
-            waiting = self._waiting[number]
+        for number, waiting in list(channel.waiting.items()):
             lost = RequestLost("the session ended") if waiting.sent else RequestNotSent("the session ended")
-            self._fail(number, lost)
+            self._fail(channel, number, lost)
 
     def frame_received(self, session: Session, frame: Frame) -> None:
         channel = self._channels.get(session.peer_id)
         if channel is None or channel.session is not session:
             return
         for reply in frame.replies:
-            waiting = self._waiting.pop(reply.id, None)
+            waiting = channel.waiting.pop(reply.id, None)
             if waiting is not None:
                 waiting.timer.cancel()
                 if not waiting.answer.done():
@@ -168,21 +168,22 @@ class Exchange:
             reply.id = number
             channel.replies.append(reply)
             channel.filled.set()
+            if len(channel.replies) > self._config.replies_waiting_max:
+                channel.session.close()
+                self.session_ended(channel.session)
 
         return respond
 
-    def _timed_out(self, number: int) -> None:
-        waiting = self._waiting[number]
-        if waiting.sent:
-            self._fail(number, RequestLost("no answer in time"))
+    def _timed_out(self, channel: Channel, number: int) -> None:
+        if channel.waiting[number].sent:
+            self._fail(channel, number, RequestLost("no answer in time"))
         else:
-            channel = self._channels.get(waiting.peer_id)
-            if channel is not None:
-                channel.requests[:] = [request for request in channel.requests if request.id != number]
-            self._fail(number, RequestNotSent("the connection did not take the request in time"))
+            channel.requests[:] = [request for request in channel.requests if request.id != number]
+            self._fail(channel, number, RequestNotSent("the connection did not take the request in time"))
 
-    def _fail(self, number: int, error: Exception) -> None:
-        waiting = self._waiting.pop(number)
+    @staticmethod
+    def _fail(channel: Channel, number: int, error: Exception) -> None:
+        waiting = channel.waiting.pop(number)
         waiting.timer.cancel()
         if not waiting.answer.done():
             waiting.answer.set_exception(error)
@@ -210,9 +211,7 @@ class Exchange:
         requests = budget.take(channel.requests)
         frame.requests.extend(requests)
         for request in requests:
-            waiting = self._waiting.get(request.id)
-            if waiting is not None:
-                waiting.sent = True
+            channel.waiting[request.id].sent = True
         if not channel.replies and not channel.requests:
             channel.filled.clear()
         return frame

@@ -97,11 +97,15 @@ class GrpcTransport(PeerServicer):
                 task.cancel()
                 del self._dialling[peer_id]
         self._addresses = dict(addresses)
+        for peer_id, ended in self._accepted.items():
+            if peer_id not in self._addresses:
+                ended.set()
         for peer_id, address in self._addresses.items():
             if self._node_id < peer_id and peer_id not in self._dialling:
                 self._dialling[peer_id] = self._supervisor.spawn(f"dial {peer_id}", self._dial(peer_id, address))
 
     async def stop(self) -> None:
+        self._addresses = {}  # so that nobody is let in any more
         for task in self._dialling.values():
             task.cancel()
         await asyncio.gather(*self._dialling.values(), return_exceptions=True)
@@ -114,11 +118,14 @@ class GrpcTransport(PeerServicer):
     ) -> None:
         """The accepting end: runs until either side ends the stream."""
         assert self._handler is not None, "a stream came before the transport was started"
-        first = await next_frame(context)
-        if first is None:
-            return
         try:
+            async with asyncio.timeout(HELLO_TIMEOUT_S):
+                first = await next_frame(context)
+            if first is None:
+                return
             self._check(first.hello, expected_id=None)
+        except TimeoutError:
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"no hello came within {HELLO_TIMEOUT_S} s")
         except HelloRefused as error:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
         await context.write(Frame(hello=self._hello(first.hello.node_id)))

@@ -4,6 +4,7 @@ The lock is a flock, which ends with its process however that ends; the file bes
 See docs/storage-format.md.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -206,9 +207,10 @@ def unusable(folder: Path, error: OSError) -> FolderError:
 
 
 _REASONS = {
-    13: "permission denied",
-    17: "there is a file of that name",
-    20: "a part of the path is not a folder",
-    28: "no space is left on its device",
-    30: "it is read-only",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "permission denied",
+    errno.EEXIST: "there is a file of that name",
+    errno.ENOTDIR: "a part of the path is not a folder",
+    errno.ENOSPC: "no space is left on its device",
+    errno.EROFS: "it is read-only",
 }

@@ -172,8 +172,9 @@ class RocksdbEngine:
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         with self._guard:
-            values: list[bytes | None] = self._database.get(list(keys))
-            return values
+            values = self._database.get(list(keys))
+        assert isinstance(values, list), "a list of keys gives a list of values"
+        return values
 
     def scan(self, start: bytes, end: bytes, *, limit: int, reverse: bool = False) -> list[Row]:
         options = ReadOptions()

@@ -8,14 +8,16 @@ over since. In the first case the fdatasync covers them: same file, written befo
 long as their chained checksums fit, so later, half-written ones take nothing away. In the second case the writer found
 that all frames had been copied; a checkpoint says so only after it has synced the log, copied the pages and synced the
 database file (NORMAL and FULL both do), so the batch is in the synced database. Before the first new frame the writer
-syncs the log's new header, so that old and new frames can't be mixed; that sync, once per `checkpoint_bytes`, is the
-only one on the caller's thread.
+syncs the log's new header, so that old and new frames can't be mixed.
 
-How the log stays small. A checkpoint without locks (PASSIVE) copies what is there, but a writer that goes on is ahead
-of it for ever, and only a log that was copied to its end can start over. So after two such rounds, each for the rest
-that the one before left, a last one runs with the writer held at a gate: RESTART without its waiting in SQLite's
-busy handler, which sleeps for milliseconds. It has little left to copy and two syncs. A view of the past keeps the log
-from starting over; at `wal_bytes_max` the views are given up (ViewGone) rather than the disk filled.
+How the log stays small without the event loop waiting for a disk. A checkpoint without locks (PASSIVE) copies what is
+there, but a writer that goes on is ahead of it for ever, and only a log copied to its end can start over. So the
+checkpoint's thread copies in two rounds, the second what was written during the first, and the next `sync` does the
+rest: its caller waits for it anyway, and writes nothing meanwhile. It also makes the first commit to the new log, whose
+header has to be synced. Who does write during its syncs, or never syncs, is held at a gate for that last step once the
+log has four times its usual length. (RESTART would wait in SQLite's busy handler, which sleeps for milliseconds.)
+A view of the past keeps the log from starting over; at `wal_bytes_max` the views are given up (ViewGone) rather than
+the disk filled.
 """
 
 import asyncio
@@ -59,19 +61,22 @@ class SqliteConfig:
 
 
 class Checkpointer:
-    """Copies the log into the database file, in a thread, whenever it has grown by `checkpoint_bytes`."""
+    """Copies the log into the database file whenever it has grown by `checkpoint_bytes`, and lets it start over."""
 
-    def __init__(self, path: Path, config: SqliteConfig, batches_written: Callable[[], int], latch: Latch) -> None:
+    def __init__(self, writer: Writer, config: SqliteConfig, batches_written: Callable[[], int], latch: Latch) -> None:
         self.gate = threading.Lock()  # held while a batch is written and counted
         self.log_too_long = False
-        self._folder = path.parent
+        self._writer = writer
         self._latch = latch
         self._batches_written = batches_written
         self._pages_between = config.checkpoint_bytes // PAGE_BYTES
         self._log_pages_max = config.wal_bytes_max // PAGE_BYTES
         self._pages = 0
+        self._pages_in_log = 0
+        self._turn = threading.Lock()  # held while the connection is in use
+        self._may_finish = False
         self._round: Future[None] | None = None
-        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._connection = sqlite3.connect(writer.path, isolation_level=None, check_same_thread=False)
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="engine-checkpoint")
 
     def note(self, pages: int) -> None:
@@ -81,31 +86,48 @@ class Checkpointer:
             self._pages = 0
             self._round = self._executor.submit(self._run)
 
+    def finish(self) -> None:
+        """If a round has left little: copy it and start the log over. Blocks; raises sqlite3.Error."""
+        if not self._may_finish or not self._turn.acquire(blocking=False):
+            return
+        try:
+            self._may_finish = False
+            before = self._batches_written()
+            if self._copy():
+                self._start_over(before)
+        finally:
+            self._turn.release()
+
     def close(self) -> None:
         self._executor.shutdown()
         self._connection.close()
 
     def _run(self) -> None:
         try:
-            self._copy_all()
+            with self._turn:
+                self._copy_most()
         except sqlite3.Error as error:
-            self._latch.fail(failure_of(error, self._folder))
+            self._latch.fail(failure_of(error, self._writer.path.parent))
 
-    def _copy_all(self) -> None:
-        """Two rounds beside the writer, the last one without it, unless a view makes that one useless."""
-        for _ in range(2):
-            before = self._batches_written()
-            if not self._copy() or self._is_quiet_since(before):
-                return
+    def _copy_most(self) -> None:
+        """Two rounds beside the writer. What they leave is for `finish`, or, if that never comes, for the gate."""
+        self._may_finish = self._copy() and self._copy()
+        if self._may_finish and self._pages_in_log >= 4 * self._pages_between:
+            with self.gate:
+                self._may_finish = False
+                self._copy()
+                self._writer.touch()
+
+    def _start_over(self, batches: int) -> None:
+        """Commit to the new log, unless batches after number `batches` have made it go on with the old one."""
         with self.gate:
-            self._copy()
-
-    def _is_quiet_since(self, batches: int) -> bool:
-        return not self.gate.locked() and self._batches_written() == batches
+            if self._batches_written() == batches:
+                self._writer.touch()
 
     def _copy(self) -> bool:
-        """Copy what no view keeps back; whether that was all. Never waits for a lock of SQLite's."""
+        """Copy what no view keeps back; whether that was all there was at the start. Waits for no lock of SQLite's."""
         _, in_log, copied = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()[0]
+        self._pages_in_log = in_log
         self.log_too_long = in_log >= self._log_pages_max
         return bool(in_log == copied)
 
@@ -210,7 +232,7 @@ class SqliteEngine:
             self._reader = Reader(self._path, self._config.read_cache_bytes, self._latch)
             opened.callback(self._reader.close)
             self._log = self._open_log(opened)
-            self._checkpointer = Checkpointer(self._path, self._config, lambda: self._syncs.written, self._latch)
+            self._checkpointer = Checkpointer(self._writer, self._config, lambda: self._syncs.written, self._latch)
             opened.callback(self._checkpointer.close)
             opened.callback(self._close_idle)
             opened.callback(self._syncs.close)
@@ -250,7 +272,8 @@ class SqliteEngine:
         """Runs in the thread of the syncs."""
         try:
             os.fdatasync(self._log)
-        except OSError as error:
+            self._checkpointer.finish()
+        except (sqlite3.Error, OSError) as error:
             raise self._latch.fail(failure_of(error, self._folder)) from error
 
     def _new_view_reader(self) -> Reader:

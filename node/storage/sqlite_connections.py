@@ -22,6 +22,7 @@ from .folder import make_folder, sync_file, sync_folder
 
 FILE = "rows.sqlite"
 TABLE = "rows"
+FORMAT = 1
 PAGE_BYTES = 4096
 KEYS_PER_SELECT_MAX = 64
 WATCH_S = 0.5
@@ -36,7 +37,29 @@ _SCAN_DOWN = "SELECT key, value FROM rows WHERE key >= ? AND key < ? ORDER BY ke
 # How many rows one statement takes: few enough kinds for all to stay prepared (Python keeps 128 per connection), close
 # enough that at most a quarter of a statement is padding (NULLs: 15 % of time), and 512 variables, below the 999
 # that every SQLite allows.
-_SIZES = (*range(1, 9), 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256)
+_SIZES: tuple[int, ...] = (
+    *range(1, 9),
+    10,
+    12,
+    14,
+    16,
+    20,
+    24,
+    28,
+    32,
+    40,
+    48,
+    56,
+    64,
+    80,
+    96,
+    112,
+    128,
+    160,
+    192,
+    224,
+    256,
+)
 _ROWS_MAX = _SIZES[-1]
 
 
@@ -136,7 +159,7 @@ class Writer:
     """
 
     def __init__(self, path: Path, cache_bytes: int, wal_bytes_kept: int, stall_s_max: float) -> None:
-        self._path = path
+        self.path = path
         self._stall_s_max = stall_s_max
         self._dict = SqliteDict(
             str(path),
@@ -177,6 +200,10 @@ class Writer:
             self._thread.execute(*last)
         self._finish("COMMIT", [])
 
+    def touch(self) -> None:
+        """Commit a change of no meaning, from any thread, while no batch is being written."""
+        self._finish(f"PRAGMA user_version={FORMAT}", [])
+
     def _finish(self, sql: str, values: list[bytes | None]) -> list[tuple[Any, ...]]:
         """Queue a statement and wait for it and all before it; its rows."""
         answers: SimpleQueue[Any] = SimpleQueue()
@@ -196,16 +223,16 @@ class Writer:
             except Empty as error:
                 waited_s += WATCH_S
                 if not self._thread.is_alive():
-                    raise sqlite3.OperationalError(f"the writing thread of {self._path} has died") from error
+                    raise sqlite3.OperationalError(f"the writing thread of {self.path} has died") from error
                 if waited_s >= self._stall_s_max:
-                    raise sqlite3.OperationalError(f"a write to {self._path} took over {waited_s} s") from error
+                    raise sqlite3.OperationalError(f"a write to {self.path} took over {waited_s} s") from error
 
     def close(self) -> None:
         """End the thread. SQLite's last connection copies the log to the file, and removes it."""
         self._dict.close(do_log=False, force=True)
         self._thread.join(self._stall_s_max)
         if self._thread.is_alive():
-            raise sqlite3.OperationalError(f"closing {self._path} took over {self._stall_s_max} s")
+            raise sqlite3.OperationalError(f"closing {self.path} took over {self._stall_s_max} s")
 
     def abandon(self) -> None:
         """Leave the connection open until the process ends.

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 from support import engine_writer
-from support.engine_writer import Model, all_rows, last_of, small_engine
+from support.engine_writer import Model, all_rows, last_of, small_engine, starts_of_log
 
 from ringhold.node.storage.opening import ENGINES
 
@@ -30,14 +30,16 @@ def write_and_kill(kind: str, folder: Path, acknowledgements: int) -> int:
 @pytest.mark.parametrize("kind", ENGINES)
 def test_a_killed_writer_leaves_a_prefix_with_all_it_acknowledged(kind: str, tmp_path: Path) -> None:
     """Round after round, on one folder: every acknowledged batch is there, and no part of another."""
-    rng, model = Random(1), Model()
+    rng, model, starts = Random(1), Model(), 0
     for _ in range(ROUNDS):
         acknowledged = write_and_kill(kind, tmp_path, rng.choice([1, 5, 40, 200]) + rng.randrange(40))
+        starts += starts_of_log(tmp_path) if kind == "sqlite" else 1
         engine = small_engine(kind, tmp_path)
         last = last_of(engine)
         assert last >= acknowledged
         assert all_rows(engine) == model.rows_after(last)
         engine.close()
+    assert starts > ROUNDS // 2, "the log should have started over in some of the rounds"
 
 
 @pytest.mark.parametrize("kind", ENGINES)

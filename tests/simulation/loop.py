@@ -36,6 +36,11 @@ class Life:
 
     name: str
     is_over: bool = False
+    stalled: "list[asyncio.Handle] | None" = None
+    """Callbacks that wait while the process is paused; None while it runs."""
+    fuse: int | None = None
+    """Callbacks until `on_fuse` is called, between two of this life's steps; None: never."""
+    on_fuse: Callable[[], None] = lambda: None
     tasks: "WeakSet[asyncio.Task[Any]]" = field(default_factory=WeakSet)
     context: Context = field(init=False)
 
@@ -87,6 +92,11 @@ class SimulationLoop(asyncio.BaseEventLoop):
         life.is_over = True
         self._orphans += life.tasks
 
+    def resume(self, life: Life) -> None:
+        """A paused life goes on."""
+        self._ready.extend(life.stalled or ())
+        life.stalled = None
+
     def close(self) -> None:
         """Close the loop and what was left undone on it, without a word."""
         if not self.is_closed():
@@ -100,7 +110,7 @@ class SimulationLoop(asyncio.BaseEventLoop):
             self._jump()
         for _ in range(len(self._ready)):
             handle = self._ready.popleft()
-            if not handle._cancelled and not is_over(handle):  # type: ignore[attr-defined]
+            if not handle.cancelled() and may_run(handle):
                 handle._run()
         self._callbacks_this_moment += 1
         if self._callbacks_this_moment > CALLBACKS_PER_MOMENT_MAX:
@@ -122,8 +132,29 @@ class SimulationLoop(asyncio.BaseEventLoop):
         """Cancelled timers are dropped when their time comes."""
 
 
+def life_of(handle: asyncio.Handle) -> Life | None:
+    life: Life | None = handle._context.get(LIFE)  # type: ignore[attr-defined]
+    return life
+
+
+def may_run(handle: asyncio.Handle) -> bool:
+    """Whether the life that the callback belongs to goes on; this is where a fuse burns down."""
+    life = life_of(handle)
+    if life is None:
+        return True
+    if life.fuse is not None and life.stalled is None:
+        life.fuse -= 1
+        if life.fuse <= 0:
+            life.fuse = None
+            life.on_fuse()
+    if life.stalled is not None:
+        life.stalled.append(handle)
+        return False
+    return not life.is_over
+
+
 def is_over(handle: asyncio.Handle) -> bool:
-    life = handle._context.get(LIFE)  # type: ignore[attr-defined]
+    life = life_of(handle)
     return life is not None and life.is_over
 
 

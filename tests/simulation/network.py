@@ -7,6 +7,7 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
 
+from .loop import Life
 from .trace import Trace
 
 KEEPALIVE_S = (3.0, 8.0)
@@ -60,6 +61,10 @@ class Network:
 
     def after(self, seconds: float, action: Callable[..., object], *arguments: Any) -> asyncio.TimerHandle:
         return self.at(self.now + seconds, action, *arguments)
+
+    def give(self, life: Life, action: Callable[..., object], *arguments: Any) -> None:
+        """Have a process do something as soon as it runs; never, if its life is over."""
+        self._loop.call_soon(action, *arguments, context=life.context.copy())
 
     def is_blocked(self, source: str, target: str) -> bool:
         return (source, target) in self._blocked

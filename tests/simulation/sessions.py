@@ -115,20 +115,24 @@ class Session:
 
     def begin(self) -> None:
         """This end learns that the session is up."""
-        if not self._is_lost and not self.transport.life.is_over:
+        self._network.give(self.transport.life, self._begin)
+
+    def _begin(self) -> None:
+        if not self._is_lost:
             self._is_open = True
-            self.transport.life.run(self.transport.handler.session_began, self)
+            self.transport.handler.session_began(self)
 
     def lose(self) -> None:
         """This end learns that the session is over."""
+        self._network.give(self.transport.life, self._lose)
+
+    def _lose(self) -> None:
         if self._is_lost:
             return
         self._is_lost = True
-        if self.transport.life.is_over:
-            return
         if self._is_open:
-            self.transport.life.run(self.transport.handler.session_ended, self)
-        self.transport.life.run(self.transport.lost, self.peer_id)
+            self.transport.handler.session_ended(self)
+        self.transport.lost(self.peer_id)
 
     def hold(self) -> None:
         """The way to the peer is blocked: unless it opens soon, the session is given up."""
@@ -165,12 +169,12 @@ class Session:
             self._held.append(encoded)
             self.hold()
             return
-        self._link.other(self)._receive(Frame.FromString(encoded))
+        other = self._link.other(self)
+        self._network.give(other.transport.life, other._receive, Frame.FromString(encoded))
 
     def _receive(self, frame: Frame) -> None:
-        life = self.transport.life
-        if self._is_open and not self._is_lost and not life.is_over:
-            life.run(self.transport.handler.frame_received, self, frame)
+        if self._is_open and not self._is_lost:
+            self.transport.handler.frame_received(self, frame)
 
 
 class SimulatedTransport:

@@ -65,6 +65,12 @@ def all_rows(engine: Engine) -> list[Row]:
     return engine.scan(b"", b"\xff", limit=ROWS_MAX)
 
 
+def starts_of_log(folder: Path) -> int:
+    """How often the log has started over: the sequence number in its header (SQLite's file format, section 4.1)."""
+    with (folder / "rows.sqlite-wal").open("rb") as log:
+        return int.from_bytes(log.read(16)[12:], "big")
+
+
 async def write_for_ever(engine: Engine) -> None:
     rng = Random(last_of(engine))
     for number in count(last_of(engine) + 1):

@@ -135,7 +135,7 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(FolderError, match="there is a file of that name"):
         DataFolder(tmp_path / "file")
-    with pytest.raises(FolderError, match="not a folder|file of that name"):
+    with pytest.raises(FolderError, match=r"not a folder|file of that name"):
         DataFolder(tmp_path / "file" / "node")
 
 

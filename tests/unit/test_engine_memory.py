@@ -1,6 +1,7 @@
 """The fake engine fails and forgets as it is told, and in no other way."""
 
 import asyncio
+from functools import partial
 from random import Random
 
 import pytest
@@ -63,7 +64,7 @@ async def test_a_crashed_engine_is_dead_and_so_are_its_syncs() -> None:
     may_go_on.set()
     with pytest.raises(EngineFailed, match="crashed"):
         await syncing
-    for call in (lambda: engine.get(b"last"), lambda: write(engine, 2), lambda: view.get(b"last")):
+    for call in (engine.snapshot, partial(write, engine, 2), partial(engine.get, b"last"), partial(view.get, b"last")):
         with pytest.raises(EngineFailed, match="crashed"):
             call()
     write(survivor, 2)

@@ -29,7 +29,7 @@ def test_a_missing_library_says_how_to_install_it(tmp_path: Path, monkeypatch: p
 def test_a_file_in_the_way_is_an_error(kind: str, tmp_path: Path) -> None:
     """A path that is a file is refused in one sentence."""
     (tmp_path / "engine").write_text("")
-    with pytest.raises(FolderError, match="there is a file of that name|not a folder"):
+    with pytest.raises(FolderError, match=r"there is a file of that name|not a folder"):
         open_engine(kind, tmp_path / "engine")
 
 

@@ -3,6 +3,8 @@
 from ringhold.api.proto.ringhold.storage.v1.records_pb2 import LogEntry
 from ringhold.node.consensus.core import Recovered, Replica
 
+BOUNDS = {"commands_max": 100, "bytes_max": 1_000}
+
 
 def fresh() -> Replica[str]:
     return Replica("n1", Recovered(term=0, applied_index=0, log_time_ms=0, entries=[]))
@@ -60,7 +62,7 @@ def test_nothing_commits_before_it_is_durable() -> None:
     """P1: the own copy counts only once synced."""
     replica = elected()
     replica.propose(b"a", "first")
-    replica.ready(now=11.0)
+    replica.ready(11.0, **BOUNDS)
     assert replica.take_committed() == []
     replica.persisted(replica.last_index)
     assert [list(committed.tickets) for committed in replica.take_committed()] == [["first"]]
@@ -71,11 +73,11 @@ def test_commands_between_two_ticks_share_one_entry() -> None:
     replica = elected()
     for name in ("a", "b", "c"):
         replica.propose(name.encode(), name)
-    ((_, entry),) = replica.ready(now=11.0)
+    ((_, entry),) = replica.ready(11.0, **BOUNDS)
     assert list(entry.commands) == [b"a", b"b", b"c"]
     replica.propose(b"d", "d")
     assert settle(replica) == ["a", "b", "c"]
-    replica.ready(now=12.0)
+    replica.ready(12.0, **BOUNDS)
     assert settle(replica) == ["d"]
 
 
@@ -86,3 +88,16 @@ def test_log_time_is_time_in_office_on_top_of_the_log() -> None:
     replica.campaign(now=100.0)
     assert replica.log_time_ms(now=100.5) == 5_500
     assert fresh().log_time_ms(now=0.0) == 1
+
+
+def test_an_entry_takes_no_more_than_its_bounds() -> None:
+    """What does not fit stays open, in its order, for the next entry (P8)."""
+    replica = elected()
+    for name in ("a", "b", "c"):
+        replica.propose(name.encode(), name)
+    ((_, first),) = replica.ready(11.0, commands_max=2, bytes_max=100)
+    assert replica.has_open
+    ((_, second),) = replica.ready(11.0, commands_max=2, bytes_max=100)
+    assert not replica.has_open
+    assert [list(first.commands), list(second.commands)] == [[b"a", b"b"], [b"c"]]
+    assert settle(replica) == ["a", "b", "c"]

@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -27,6 +28,7 @@ from ringhold.api.errors import (
 from ringhold.api.proto.ringhold.v1.kv_pb2 import GetRequest, GetResponse, OperationError, SetRequest, SetResponse
 from ringhold.api.status import from_operation_error, from_rpc_error, from_status, to_operation_error, to_status
 
+ERRORS_PAGE = Path(__file__).parents[2] / "docs/protocols/errors.md"
 DETAILS = {"limit": "4096", "name": "Köln"}
 
 
@@ -109,6 +111,16 @@ def test_a_status_has_exactly_one_detail() -> None:
     assert len(status.details) == 1
     assert status.details[0].Unpack(found)
     assert (found.domain, found.reason, dict(found.metadata)) == (DOMAIN, "KEY_TOO_LARGE", {"size": "5000"})
+
+
+def test_every_reason_is_documented() -> None:
+    """The page on errors has each reason of the table, with its code and exception in the same row."""
+    rows = [line for line in ERRORS_PAGE.read_text().splitlines() if line.startswith("|")]
+    for reason, kind in REASONS.items():
+        code = code_of(error_for(reason, "")).name
+        row = next(row for row in rows if f"`{reason}`" in row)
+        assert f"| {code} |" in row
+        assert f"`{kind.__name__}`" in row
 
 
 def test_exceptional_codes_name_known_reasons() -> None:

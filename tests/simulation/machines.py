@@ -1,0 +1,188 @@
+"""A machine with a disk, on which one node after the other runs: the same `Node` as in production, over fakes."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ringhold.api.limits import Limits
+from ringhold.gossip.config import local
+from ringhold.node.known_members import KnownMembers
+from ringhold.node.node import Node, NodeParts, NodeSettings
+from ringhold.node.peers.transport import Transport
+from ringhold.node.storage.memory import MemoryEngine
+from ringhold.node.supervisor import Supervisor
+
+from .calls import ClientFace, Questions, Server, SimulatedExchange
+from .clocks import SimulatedClock
+from .loop import Life, SimulationLoop
+from .sessions import SimulatedTransport, Wires
+from .trace import Trace
+
+PARTITIONS = 8
+SYNC_S = (0.0001, 0.002)
+DRAIN_TIMEOUT_S = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all machines of a world share."""
+
+    wires: Wires
+    gossip: Questions
+    calls: Questions
+    trace: Trace
+    seeds: tuple[str, ...]
+    limits: Limits
+    on_failure: "Callable[[Machine, str, BaseException], None]"
+
+
+class CrashChance(random.Random):
+    """Says how many unsynced batches a crash loses, and remembers it. `share` 0: the process died; 1: all is lost."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__(0)
+        self._share = share
+        self.lost = 0
+        self.unsynced = 0
+
+    def randint(self, a: int, b: int) -> int:
+        self.unsynced = b
+        self.lost = round(a + (b - a) * self._share)
+        return self.lost
+
+
+@dataclass(eq=False)
+class Machine:
+    """What outlives a node: disk, identity, clock. `life` and `node` are those of the process, if one runs."""
+
+    name: str
+    around: Surroundings
+    rng: random.Random
+    clock: SimulatedClock
+    node_id: str
+    sync_s: tuple[float, float] = SYNC_S
+    generation: int = 0
+    life: Life | None = None
+    node: Node | None = None
+    on_disk_failure: Callable[[], None] | None = None
+    """What follows when the node stops because its disk was made to fail; None: it was not."""
+    engine: MemoryEngine = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.engine = MemoryEngine(before_sync=self._spin_disk)
+
+    @property
+    def grpc_address(self) -> str:
+        return f"{self.name}:50051"
+
+    @property
+    def http_address(self) -> str:
+        return f"{self.name}:50052"
+
+    @property
+    def is_up(self) -> bool:
+        return self.life is not None
+
+    @property
+    def is_ready(self) -> bool:
+        return self.node is not None and self.node.ready
+
+    def boot(self) -> None:
+        """Start a node on what the disk holds, as the next generation."""
+        assert self.life is None, f"a node runs on {self.name} already"
+        self.generation += 1
+        self.on_disk_failure = None
+        self.life = Life(self.name)
+        self.node = self.life.run(self._assemble, self.life)
+        self.life.run(self.node.supervisor.spawn, "start", self.node.start())
+        self._note(f"boots as generation {self.generation}")
+
+    def die(self, loss_share: float, *, silently: bool) -> None:
+        """End the process at once. `loss_share` of the unsynced batches, the youngest, are lost."""
+        assert self.life is not None
+        life, self.life, self.node = self.life, None, None
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SimulationLoop)
+        loop.end(life)
+        chance = CrashChance(loss_share)
+        self.engine = self.engine.crash(chance)
+        self._disconnect(life, silently=silently)
+        self._note(f"dies; {chance.lost} of {chance.unsynced} unsynced batches are lost")
+        self.around.trace.count("crash with lost writes" if chance.lost else "crash without loss")
+
+    async def leave(self) -> None:
+        """Stop the process in order: drain, close the engine, end."""
+        assert self.life is not None
+        assert self.node is not None
+        life, node = self.life, self.node
+        self._note("leaves")
+        self.around.calls.servers.pop(self.grpc_address, None)
+        stopping = life.run(asyncio.ensure_future, node.stop())
+        deadline = asyncio.get_running_loop().time() + DRAIN_TIMEOUT_S
+        while self.life is life and not stopping.done() and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(DRAIN_TIMEOUT_S / 100)
+        if self.life is life:
+            self.around.trace.count("clean stop" if stopping.done() else "drain cut short")
+            if stopping.done():
+                stopping.result()
+            self.engine.close()
+            self.die(0.0, silently=False)
+
+    def _assemble(self, life: Life) -> Node:
+        around = self.around
+        known = KnownMembers(self.engine, lambda name, work: node.supervisor.spawn(name, work))  # noqa: PLW0108
+        rng = random.Random(self.rng.getrandbits(64))
+
+        def transport(cluster_id: Callable[[], str], supervisor: Supervisor) -> Transport:
+            return SimulatedTransport(around.wires, life, self.name, self.grpc_address, self.node_id, cluster_id)
+
+        parts = NodeParts(
+            engine=self.engine,
+            transport=transport,
+            gossip_exchange=SimulatedExchange(around.gossip, self.name),
+            known_members=known.load(),
+            persist_member=known.keep,
+            forget_member=known.forget,
+            clock=self.clock,
+            rng=rng,
+            log=self._log,
+            on_failure=lambda name, error: around.on_failure(self, name, error),
+        )
+        node = Node(self._settings(), parts)
+        around.gossip.servers[self.http_address] = Server(life, self.name, node.handle_exchange)
+        around.calls.servers[self.grpc_address] = Server(life, self.name, ClientFace(node, self.clock.now).handle)
+        return node
+
+    def _settings(self) -> NodeSettings:
+        return NodeSettings(
+            node_id=self.node_id,
+            generation=self.generation,
+            name=self.name,
+            cluster="simulation",
+            grpc_address=self.grpc_address,
+            http_address=self.http_address,
+            host=self.name,
+            zone="",
+            weight=1,
+            seeds=self.around.seeds,
+            expect=len(self.around.seeds),
+            partitions=PARTITIONS,
+            engine="memory",
+            limits=self.around.limits,
+            gossip=local(),
+        )
+
+    async def _spin_disk(self) -> None:
+        await self.clock.sleep(self.rng.uniform(*self.sync_s))
+
+    def _disconnect(self, life: Life, *, silently: bool) -> None:
+        self.around.wires.machine_died(life, silently=silently)
+        self.around.gossip.machine_died(life, silently=silently)
+        self.around.calls.machine_died(life, silently=silently)
+
+    def _log(self, event: str, /, **figures: object) -> None:
+        self._note(" ".join([event, *(f"{name}={figure}" for name, figure in figures.items())]))
+
+    def _note(self, what: str) -> None:
+        self.around.trace.note(self.name, what)

@@ -1,0 +1,194 @@
+"""Counts how often a run takes the product's rare paths, from outside: a path that is never taken is not tested."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, TypeAlias
+
+from ringhold.api.proto.ringhold.storage.v1.records_pb2 import VERDICT_EXPIRED
+from ringhold.node import scatter
+from ringhold.node.attempts import Attempts
+from ringhold.node.consensus.groups import AnchorOutOfRange, Groups, NotLeader
+from ringhold.node.machine.dedupe import DedupeTable
+from ringhold.node.peers.exchange import Exchange, RequestLost, RequestNotSent
+from ringhold.node.scatter import Scatter
+
+from .machines import PARTITIONS
+from .patches import patched
+
+Note: TypeAlias = Callable[[str], None]
+Make: TypeAlias = Callable[[Any], Any]
+
+RARE_PATHS = (
+    "anchor refused",
+    "answer came too late",
+    "attempt lost",
+    "attempt not sent",
+    "command refused as expired",
+    "crash with lost writes",
+    "dedupe hit",
+    "dedupe records evicted",
+    "doubt ended by repetition",
+    "in doubt",
+    "log replayed",
+    "page continued",
+    "page merged from cut answers",
+    "partial page",
+    "query asked again",
+    "redirect",
+    "repetition answered",
+    "repetition expired",
+    "session lost",
+    "stopped by its disk",
+)
+"""What fifty seeds together must meet."""
+
+FAULTS = (
+    "bad weather",
+    "broken disk",
+    "crash",
+    "crash between steps",
+    "partition",
+    "pause",
+    "restart",
+    "sessions cut",
+    "slow disk",
+    "suspension of all",
+)
+
+
+@contextmanager
+def watched() -> Iterator["Counter[str]"]:
+    """Counts, by path, while the block runs."""
+    counts: Counter[str] = Counter()
+
+    def note(path: str) -> None:
+        counts[path] += 1
+
+    places: list[tuple[object, str, Callable[[Note], Make]]] = [
+        (Attempts, "failed", count_failed_attempts),
+        (Groups, "propose", count_refused_anchors),
+        (Groups, "_recover", count_replays),
+        (DedupeTable, "_repeated", count_dedupe_hits),
+        (DedupeTable, "_refusal", count_expired),
+        (DedupeTable, "evict", count_evictions),
+        (Scatter, "_by_leader", count_asked_again),
+        (Exchange, "frame_received", count_late_answers),
+        (scatter, "merge_page", count_cut_answers),
+    ]
+    with ExitStack() as stack:
+        for owner, name, make in places:
+            stack.enter_context(patched(owner, name, make(note)))
+        yield counts
+
+
+def count_failed_attempts(note: Note) -> Make:
+    paths = {NotLeader: "redirect", RequestLost: "attempt lost", RequestNotSent: "attempt not sent"}
+
+    def make(original: Any) -> Any:
+        async def failed(self: Attempts, error: Exception) -> None:
+            note(paths.get(type(error), "attempt refused"))
+            await original(self, error)
+
+        return failed
+
+    return make
+
+
+def count_refused_anchors(note: Note) -> Make:
+    def make(original: Any) -> Any:
+        def propose(*arguments: Any) -> Any:
+            try:
+                return original(*arguments)
+            except AnchorOutOfRange:
+                note("anchor refused")
+                raise
+
+        return propose
+
+    return make
+
+
+def count_replays(note: Note) -> Make:
+    def make(original: Any) -> Any:
+        def recover(*arguments: Any) -> Any:
+            state, recovered = original(*arguments)
+            if any(entry.commands for _, entry in recovered.entries):
+                note("log replayed")
+            return state, recovered
+
+        return recover
+
+    return make
+
+
+def count_dedupe_hits(note: Note) -> Make:
+    def make(original: Any) -> Any:
+        def repeated(*arguments: Any) -> Any:
+            note("dedupe hit")
+            return original(*arguments)
+
+        return repeated
+
+    return make
+
+
+def count_expired(note: Note) -> Make:
+    def make(original: Any) -> Any:
+        def refusal(self: DedupeTable, verdict: Any, fingerprint: int) -> Any:
+            if verdict == VERDICT_EXPIRED:
+                note("command refused as expired")
+            return original(self, verdict, fingerprint)
+
+        return refusal
+
+    return make
+
+
+def count_evictions(note: Note) -> Make:
+    def make(original: Any) -> Any:
+        def evict(self: DedupeTable, *arguments: Any) -> None:
+            before = self._state.dedupe_records
+            original(self, *arguments)
+            if self._state.dedupe_records < before:
+                note("dedupe records evicted")
+
+        return evict
+
+    return make
+
+
+def count_asked_again(note: Note) -> Make:
+    def make(original: Any) -> Any:
+        def by_leader(self: Scatter, groups: Any) -> Any:
+            if len(groups) < PARTITIONS:
+                note("query asked again")
+            return original(self, groups)
+
+        return by_leader
+
+    return make
+
+
+def count_late_answers(note: Note) -> Make:
+    def make(original: Any) -> Any:
+        def frame_received(self: Exchange, session: Any, frame: Any) -> None:
+            if any(reply.id not in self._waiting for reply in frame.replies):
+                note("answer came too late")
+            original(self, session, frame)
+
+        return frame_received
+
+    return make
+
+
+def count_cut_answers(note: Note) -> Make:
+    def make(original: Any) -> Any:
+        def merge_page(answers: Any, **settings: Any) -> Any:
+            if len(answers) > 1 and any(answer.cut for answer in answers):
+                note("page merged from cut answers")
+            return original(answers, **settings)
+
+        return merge_page
+
+    return make

@@ -1,0 +1,336 @@
+"""Programs that use the cluster: the client's own core over the fake network, doing this and that to a few keys.
+
+What they did and learnt goes to the history; what no client should ever see is a violation at once.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from ringhold.api.client.calls import Answered, Call, Fail, Failed, Finish, Send, Slept
+from ringhold.api.client.calls import Mutation as MutationCall
+from ringhold.api.client.config import ClientConfig
+from ringhold.api.client.core import Core, Pages
+from ringhold.api.client.operations import Delete, Get, Operation, Set
+from ringhold.api.client.results import Match, Record
+from ringhold.api.errors import (
+    Incomplete,
+    InDoubt,
+    InvalidRequest,
+    KeyNotFound,
+    Overloaded,
+    RingholdError,
+    Unavailable,
+)
+from ringhold.api.proto.ringhold.v1 import kv_pb2
+from ringhold.node.keyspace import split_pair
+
+from .calls import ClientNetwork
+from .history import Entry, Fate, Found, History, Mutation, Page, Pair, Query, Read
+from .trace import Trace
+
+Result = TypeVar("Result")
+
+KEYS = (*(b"key-%d" % number for number in range(9)), b"_idx:city:Paris", b"\x00", b"a\x00\xff", b"\xff\xff")
+INDEX_VALUES = (b"", b"\x00", b"Oslo", b"Paris", b"Paris\x00", b"Rome", b"\xff")
+INDEXES = ("city", "tag")
+TOKEN_HEADER_BYTES = 9
+TOKEN_CHECKSUM_BYTES = 8
+
+REFUSALS = (Unavailable, Overloaded)
+"""Nothing was applied, and a repetition may succeed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """How a program works: seconds between operations and for each, and whether it takes no for an answer."""
+
+    pause_s: float
+    timeout_s: float
+    may_fail: bool
+
+
+class Program:
+    """One client of the cluster, doing one thing after the other."""
+
+    def __init__(
+        self,
+        name: str,
+        endpoints: tuple[str, ...],
+        network: ClientNetwork,
+        now: Callable[[], float],
+        rng: random.Random,
+        history: History,
+        trace: Trace,
+    ) -> None:
+        self.name = name
+        self._endpoints = endpoints
+        self._network = network
+        self._clock = now
+        self._rng = rng
+        self._history = history
+        self._trace = trace
+        self._core = Core(endpoints, 10.0, ClientConfig(), rng)
+        self._remembered: list[Mutation] = []
+        self._habits = Habits(0.1, 10.0, may_fail=True)
+        self._kinds: Mapping[Callable[[], Any], int] = {
+            self._change: 34,
+            self._get: 24,
+            self._walk: 14,
+            self._batch: 12,
+            self._repeat: 9,
+            self._change_plainly: 7,
+        }
+
+    @property
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    async def work(self, habits: Habits, until: Callable[[], bool]) -> None:
+        """Operate until told otherwise; the last operation is brought to its end."""
+        self._habits = habits
+        while not until():
+            (kind,) = self._rng.choices(list(self._kinds), weights=list(self._kinds.values()))
+            await kind()
+            await asyncio.sleep(self._rng.expovariate(1 / habits.pause_s))
+
+    async def read_everything(self) -> None:
+        """Read all keys and all indexes."""
+        for key in KEYS:
+            await self._read(key)
+        for index in INDEXES:
+            await self._walk_through(Query(index, None, None, self._rng.random() < 0.5, 7, True))
+
+    # One kind of operation each.
+
+    async def _change(self) -> None:
+        key = self._rng.choice(KEYS)
+        if self._rng.random() < 0.25:
+            mutation = self._history.begin(key, None, frozenset(), self._now)
+            call = self._core.delete(key, None, None, self._habits.timeout_s)
+        else:
+            mutation = self._new_set(key)
+            call = self._core.set(key, mutation.value or b"", indexes_of(mutation), None, None, self._habits.timeout_s)
+        await self._mutate(mutation, call)
+
+    async def _mutate(self, mutation: Mutation, call: Call[int]) -> None:
+        assert isinstance(call, MutationCall)
+        mutation.request_id = call._fate.request_id
+        outcome = await self._outcome(mutation.key, call)
+        mutation.anchor = call._fate.anchor or 0
+        self._judge(mutation, outcome)
+
+    async def _change_plainly(self) -> None:
+        """As a program does that knows nothing of request ids: ask one node, once."""
+        mutation = self._new_set(self._rng.choice(KEYS))
+        entries = [kv_pb2.IndexEntry(name=name, value=value) for name, value in sorted(mutation.entries)]
+        request = kv_pb2.SetRequest(key=mutation.key, value=mutation.value, indexes=entries)
+        self._start("set plainly", mutation.key)
+        try:
+            response = await self._network.call(self._rng.choice(self._endpoints), request, self._habits.timeout_s)
+        except RingholdError as error:
+            self._judge(mutation, error)
+        else:
+            self._judge(mutation, response.version)
+
+    async def _get(self) -> None:
+        await self._read(self._rng.choice(KEYS))
+
+    async def _read(self, key: bytes) -> None:
+        invoked = self._now
+        outcome = await self._outcome(key, self._core.get(key, self._habits.timeout_s))
+        self._note_read(key, outcome, invoked)
+
+    async def _batch(self) -> None:
+        """Several operations at once, on the same key too."""
+        invoked = self._now
+        operations: list[Operation] = []
+        subjects: list[Mutation | bytes] = []
+        for _ in range(self._rng.randint(2, 6)):
+            key = self._rng.choice(KEYS)
+            kind = self._rng.random()
+            if kind < 0.35:
+                operations.append(Get(key))
+                subjects.append(key)
+            elif kind < 0.5:
+                operations.append(Delete(key))
+                subjects.append(self._history.begin(key, None, frozenset(), invoked))
+            else:
+                mutation = self._new_set(key)
+                operations.append(Set(key, mutation.value or b"", indexes_of(mutation)))
+                subjects.append(mutation)
+        outcome = await self._outcome(b"batch", self._core.batch(operations, None, self._habits.timeout_s))
+        outcomes = [outcome] * len(subjects) if isinstance(outcome, RingholdError) else outcome
+        for subject, one in zip(subjects, outcomes, strict=True):
+            if isinstance(subject, bytes):
+                self._note_read(subject, one, invoked)
+            else:
+                self._judge(subject, one)
+
+    async def _repeat(self) -> None:
+        """Send an earlier mutation again, exactly as it was: it must not happen a second time."""
+        if not self._remembered:
+            await self._get()
+            return
+        mutation = self._rng.choice(self._remembered)
+        identity = (mutation.request_id, mutation.anchor, self._habits.timeout_s)
+        if mutation.value is None:
+            call = self._core.delete(mutation.key, *identity)
+        else:
+            call = self._core.set(mutation.key, mutation.value, indexes_of(mutation), *identity)
+        outcome = await self._outcome(mutation.key, call)
+        if mutation.fate is Fate.DOUBT and isinstance(outcome, int):
+            mutation.done(outcome, self._now)
+            self._trace.count("doubt ended by repetition")
+        elif isinstance(outcome, int):
+            self._trace.count("repetition answered")
+            if outcome != mutation.version:
+                self._history.violated(
+                    f"{mutation.value!r} under {mutation.key!r} has version {mutation.version}; repeated, {outcome}"
+                )
+        elif isinstance(outcome, InvalidRequest) and outcome.reason == "REQUEST_EXPIRED":
+            self._trace.count("repetition expired")
+            self._remembered.remove(mutation)
+        else:
+            self._accept(outcome, InDoubt)
+
+    async def _walk(self) -> None:
+        start, end = sorted(self._rng.sample(INDEX_VALUES, 2))
+        bounds = self._rng.choice([(None, None), (start, None), (None, end), (start, end), (start, start + b"\x00")])
+        limit = self._rng.choice([1, 2, 3, 5, 50])
+        descending, with_records = self._rng.random() < 0.4, self._rng.random() < 0.5
+        await self._walk_through(Query(self._rng.choice(INDEXES), *bounds, descending, limit, with_records))
+
+    async def _walk_through(self, query: Query) -> None:
+        """All pages of a query, with other work in between."""
+        partial = self._habits.may_fail and self._rng.random() < 0.15
+        pages = self._core.find(
+            query.index,
+            None,
+            None,
+            query.start,
+            query.end,
+            None,
+            query.descending,
+            query.with_records,
+            partial,
+            query.limit,
+        )
+        while True:
+            page = await self._page(query, pages)
+            if page is None:
+                return
+            self._history.pages.append(page)
+            if not page.more:
+                return
+            if self._rng.random() < 0.3:
+                await asyncio.sleep(self._rng.expovariate(1 / self._habits.pause_s))
+
+    async def _page(self, query: Query, pages: Pages) -> Page | None:
+        after, invoked = last_pair(pages), self._now
+        call = self._core.page(pages, self._habits.timeout_s)
+        assert call is not None, "a page was asked for after the last one"
+        matches = await self._outcome(query.index.encode(), call)
+        if isinstance(matches, RingholdError):
+            self._accept(matches, Incomplete)
+            return None
+        if after is not None:
+            self._trace.count("page continued")
+        if pages.missing_partitions:
+            self._trace.count("partial page")
+        more = bool(pages._query.page_token)
+        found = tuple(found_of(match) for match in matches)
+        return Page(query, after, found, more, pages.missing_partitions, invoked, self._now)
+
+    # What all of them need.
+
+    async def _outcome(self, subject: bytes, call: Call[Result]) -> "Result | RingholdError":
+        self._start(type(call).__name__, subject)
+        try:
+            result = await self._run(call)
+        except RingholdError as error:
+            self._trace.note(self.name, f"{type(call).__name__} {subject!r}: {error.reason}")
+            return error
+        self._trace.note(self.name, f"{type(call).__name__} {subject!r}: {result!r}")
+        return result
+
+    async def _run(self, call: Call[Result]) -> Result:
+        effect = call.start(self._clock())
+        while True:
+            match effect:
+                case Finish(result):
+                    return result
+                case Fail(error):
+                    raise error
+                case Send():
+                    event: Answered | Failed | Slept = await self._send(effect)
+                case _:
+                    await asyncio.sleep(effect.seconds)
+                    event = Slept()
+            effect = call.handle(event, self._clock())
+
+    async def _send(self, send: Send) -> Answered | Failed:
+        try:
+            return Answered(await self._network.call(send.address, send.request, send.timeout_s))
+        except RingholdError as error:
+            return Failed(error)
+
+    def _start(self, kind: str, subject: bytes) -> None:
+        self._history.operations += 1
+        self._trace.note(self.name, f"{kind} {subject!r}")
+
+    def _new_set(self, key: bytes) -> Mutation:
+        count = self._rng.choice([0, 1, 1, 2, 3])
+        pool: list[Entry] = [(name, value) for name in INDEXES for value in INDEX_VALUES]
+        return self._history.begin(key, self._history.new_value(), frozenset(self._rng.sample(pool, count)), self._now)
+
+    def _judge(self, mutation: Mutation, outcome: object) -> None:
+        """Enter what became of a mutation."""
+        if isinstance(outcome, int):
+            mutation.done(outcome, self._now)
+        elif isinstance(outcome, InDoubt):
+            self._trace.count("in doubt")
+        else:
+            mutation.never(self._now)
+        if isinstance(outcome, RingholdError):
+            self._accept(outcome, InDoubt)
+        if mutation.request_id and mutation.anchor and mutation.fate is not Fate.NEVER:
+            self._remembered = [*self._remembered[-19:], mutation]
+
+    def _note_read(self, key: bytes, outcome: object, invoked: float) -> None:
+        if isinstance(outcome, Record):
+            entries = frozenset((name, value) for name, values in outcome.indexes.items() for value in values)
+            self._history.reads.append(Read(key, outcome.value, outcome.version, entries, invoked, self._now))
+        elif isinstance(outcome, KeyNotFound):
+            self._history.reads.append(Read(key, None, 0, frozenset(), invoked, self._now))
+        else:
+            self._accept(outcome)
+
+    def _accept(self, outcome: object, *more: type[RingholdError]) -> None:
+        """A failure must be one that faults explain, and then only while there are faults."""
+        self._trace.count("failed operation")
+        if not isinstance(outcome, (*REFUSALS, *more)):
+            self._history.violated(f"{self.name} was told {outcome!r}")
+        elif not self._habits.may_fail:
+            reason = outcome.reason if isinstance(outcome, RingholdError) else ""
+            self._history.violated(f"{self.name} failed in a healthy cluster at {self._now:.3f}: {reason} {outcome}")
+
+
+def indexes_of(mutation: Mutation) -> dict[str, list[bytes]]:
+    indexes: dict[str, list[bytes]] = {}
+    for name, value in sorted(mutation.entries):
+        indexes.setdefault(name, []).append(value)
+    return indexes
+
+
+def last_pair(pages: Pages) -> Pair | None:
+    """Where the page token says that the next page begins."""
+    token = pages._query.page_token
+    return split_pair(token[TOKEN_HEADER_BYTES:-TOKEN_CHECKSUM_BYTES]) if token else None
+
+
+def found_of(match: Match) -> Found:
+    pair = (match.index_value, match.key)
+    return Found(pair, match.record.value, match.record.version) if match.record else Found(pair)

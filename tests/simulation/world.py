@@ -1,0 +1,263 @@
+"""One run of the simulator: three nodes, some clients, faults, then peace; and what the checkers say of it."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ringhold.api.limits import Limits
+from ringhold.gossip.member import MemberState
+from ringhold.ring.hashing import partition_of
+from ringhold.ring.topology import group_of_partition
+
+from .calls import ClientNetwork, Questions
+from .clocks import SimulatedClock
+from .disks import groups_of, wrong_with_group
+from .history import Fate, History, Mutation
+from .linearizability import Undecided, verdict
+from .loop import SimulationLoop, simulate
+from .machines import PARTITIONS, Machine, Surroundings
+from .nemesis import Nemesis
+from .network import Network
+from .probes import watched
+from .programs import KEYS, Habits, Program
+from .queries import timelines_of, wrong_with
+from .sessions import Wires
+from .trace import Trace
+
+NODES = 3
+PROGRAMS = 5
+RAGE_S = 22.0
+PEACE_S = 7.0
+HEALING_S_MAX = 60.0
+QUIET_S = 3.0
+VIOLATIONS_SHOWN_MAX = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a run was like. `violations` empty: every promise held."""
+
+    seed: int
+    seconds: float
+    operations: int
+    counts: Counter[str]
+    digest: str
+    violations: list[str]
+    tail: str
+
+    def story(self) -> str:
+        """For people: what broke, the last events, how to see it again."""
+        shown = "\n".join(self.violations[:VIOLATIONS_SHOWN_MAX])
+        return (
+            f"{self.tail}\n\nseed {self.seed}, trace {self.digest}: {len(self.violations)} violations\n{shown}\n"
+            f"repeat it from tests/ with: python -m simulation --first {self.seed} --seeds 1"
+        )
+
+
+class NotLive(Exception):
+    """The cluster did not become healthy although nothing was wrong any more."""
+
+
+class World:
+    """Everything that one seed determines."""
+
+    def __init__(self, seed: int) -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SimulationLoop)
+        loop.set_exception_handler(self._unhandled)
+        self._loop = loop
+        self._rng = rng = random.Random(seed)
+        self.trace = Trace(loop.time)
+        self.history = History()
+        network = Network(loop, self._derived(), self.trace)
+        self._wires = Wires(network)
+        self._gossip = Questions(network, loop, cancels=False)
+        self._calls = Questions(network, loop, cancels=True)
+        self._gossip.on_bug = self._calls.on_bug = self._bug
+        around = self._surroundings()
+        self.machines = [
+            Machine(f"n{number}", around, self._derived(), self._clock(), rng.randbytes(8).hex())
+            for number in range(1, NODES + 1)
+        ]
+        client_clocks = [self._clock() for _ in range(PROGRAMS)]
+        endpoints = tuple(machine.grpc_address for machine in self.machines)
+        self._programs = [
+            Program(
+                f"client{number}",
+                endpoints,
+                ClientNetwork(self._calls),
+                clock.now,
+                self._derived(),
+                self.history,
+                self.trace,
+            )
+            for number, clock in enumerate(client_clocks, 1)
+        ]
+        clocks = [*(machine.clock for machine in self.machines), *client_clocks]
+        self._nemesis = Nemesis(self.machines, clocks, network, self._wires, self._derived(), self.trace)
+
+    async def run(self) -> None:
+        """The whole story. Violations are in the history."""
+        for machine in self.machines:
+            machine.boot()
+        await asyncio.sleep(self._rng.uniform(0, 3))
+        await self._rage()
+        await self._nemesis.heal()
+        await self._until_healthy()
+        await asyncio.sleep(QUIET_S)
+        self.history.settle(self._loop.time())
+        self.trace.note("world", "peace")
+        await self._work(Habits(0.12, 10.0, may_fail=False), PEACE_S)
+        for program in self._programs[:NODES]:
+            await program.read_everything()
+
+    async def _rage(self) -> None:
+        suspends = self._rng.random() < 0.25
+        habits = Habits(0.15, self._rng.choice([1.5, 4.0, 10.0]), may_fail=True)
+        raging = self._loop.create_task(self._nemesis.rage(RAGE_S, suspends=suspends))
+        await self._work(habits, RAGE_S)
+        await raging
+
+    async def _work(self, habits: Habits, seconds: float) -> None:
+        end = self._loop.time() + seconds
+        await asyncio.gather(*(program.work(habits, lambda: self._loop.time() >= end) for program in self._programs))
+
+    async def _until_healthy(self) -> None:
+        deadline = self._loop.time() + HEALING_S_MAX
+        while (complaint := self._complaint()) is not None:
+            if self._loop.time() > deadline:
+                raise NotLive(f"{HEALING_S_MAX} s after the last fault: {complaint}")
+            await asyncio.sleep(0.25)
+        self.trace.note("world", "healthy")
+
+    def _complaint(self) -> str | None:
+        """What keeps the cluster from being healthy."""
+        ids = {machine.node_id for machine in self.machines}
+        for machine in self.machines:
+            node = machine.node
+            if node is None or not node.ready:
+                return f"{machine.name} does not serve"
+            states = {member.node_id: member.state for member in node.gossip.members()}
+            if states != dict.fromkeys(ids, MemberState.ALIVE):
+                return f"{machine.name} believes {states}"
+            missing = [peer for peer in sorted(ids - {machine.node_id}) if not node.exchange.connected(peer)]
+            if missing:
+                return f"{machine.name} has no session with {missing}"
+        return None
+
+    def judge(self) -> None:
+        """Have all checkers look at what happened."""
+        self._judge_keys()
+        self._judge_pages()
+        self._judge_disks()
+
+    def _judge_keys(self) -> None:
+        for key in self.history.keys():
+            mutations = [one for one in self.history.mutations if one.key == key]
+            reads = [one for one in self.history.reads if one.key == key]
+            try:
+                complaint = verdict(mutations, reads)
+            except Undecided as error:
+                complaint = f"the checker gave up: {error}"
+            if complaint is not None:
+                self.history.violated(f"key {key!r}: {complaint}")
+
+    def _judge_pages(self) -> None:
+        timelines = timelines_of(self.history.mutations, self.history.reads)
+        for page in self.history.pages:
+            missing = frozenset(key for key in timelines if partition_of(key, PARTITIONS) in page.missing)
+            for wrong in wrong_with(page, timelines, missing):
+                self.history.violated(f"{page.query} after {page.after}, {page.invoked:.3f}-{page.returned:.3f}: {wrong}")
+
+    def _judge_disks(self) -> None:
+        revisions: dict[int, int] = {}
+        for machine in self.machines:
+            node = machine.node
+            assert node is not None
+            for group in groups_of(machine.engine, range(PARTITIONS + 1)):
+                for wrong in wrong_with_group(machine.engine, group):
+                    self.history.violated(f"{machine.name}: {wrong}")
+                revisions[group] = node.groups.machine(group).state.revision
+        self._judge_revisions(revisions)
+
+    def _judge_revisions(self, revisions: dict[int, int]) -> None:
+        """Each acknowledged mutation has raised its group's revision by one, each one in doubt by one or nothing."""
+        done: Counter[int] = Counter()
+        doubted: Counter[int] = Counter()
+        for mutation in self.history.mutations:
+            group = group_of_partition(partition_of(mutation.key, PARTITIONS))
+            done[group] += mutation.fate is Fate.DONE and mutation.version != 0
+            doubted[group] += mutation.fate is Fate.DOUBT
+        for group, revision in revisions.items():
+            if not done[group] <= revision <= done[group] + doubted[group]:
+                self.history.violated(
+                    f"group {group} is at revision {revision}; {done[group]} mutations were acknowledged, "
+                    f"{doubted[group]} are in doubt"
+                )
+
+    def _surroundings(self) -> Surroundings:
+        page_bytes_max = self._rng.choice([120, 600, Limits().page_bytes_max])
+        return Surroundings(
+            wires=self._wires,
+            gossip=self._gossip,
+            calls=self._calls,
+            trace=self.trace,
+            seeds=tuple(f"n{number}:50052" for number in range(1, NODES + 1)),
+            limits=Limits(page_bytes_max=page_bytes_max),
+            on_failure=self._failed,
+        )
+
+    def _derived(self) -> random.Random:
+        return random.Random(self._rng.getrandbits(64))
+
+    def _clock(self) -> SimulatedClock:
+        return SimulatedClock(self._loop.time, self._derived())
+
+    def _failed(self, machine: Machine, part: str, error: BaseException) -> None:
+        """A node can't go on. Where the disk failed it must; anything else is a bug."""
+        self.trace.note(machine.name, f"{part} failed: {error!r}")
+        if machine.on_disk_failure is not None:
+            self.trace.count("stopped by its disk")
+            machine.on_disk_failure()
+        else:
+            self._bug(f"{machine.name}, {part}", error)
+
+    def _bug(self, where: str, error: BaseException) -> None:
+        self.history.violated(f"{where}: {type(error).__name__}: {error}")
+
+    def _unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        """Exceptions of callbacks. That of a future that nobody awaits any more is heard of by chance: not counted."""
+        error = context.get("exception")
+        if isinstance(error, BaseException) and "never retrieved" not in str(context.get("message")):
+            self._bug("callback", error)
+
+
+async def live_through(seed: int) -> Result:
+    world = World(seed)
+    try:
+        await world.run()
+        world.judge()
+    except NotLive as error:
+        world.history.violated(str(error))
+    return Result(
+        seed=seed,
+        seconds=asyncio.get_running_loop().time(),
+        operations=world.history.operations,
+        counts=world.trace.counts,
+        digest=world.trace.digest(),
+        violations=world.history.violations,
+        tail=world.trace.tail(),
+    )
+
+
+def run_seed(seed: int) -> Result:
+    """One run, on a loop of its own. The same seed gives the same run."""
+    with watched() as paths:
+        result = simulate(live_through(seed))
+    result.counts.update(paths)
+    return result
+
+
+
