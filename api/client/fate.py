@@ -35,7 +35,8 @@ class ReadFate:
 
     def judge(self, error: RingholdError) -> RingholdError | None:
         if isinstance(error, InDoubt):
-            self._last = TimedOut("TIMED_OUT", f"there was no answer within the deadline: {error}")
+            if isinstance(self._last, TimedOut):  # else a node has said why, and silence says less
+                self._last = TimedOut("TIMED_OUT", f"there was no answer within the deadline: {error}")
         elif isinstance(error, Unavailable | Overloaded | Incomplete):
             self._last = error
         else:

@@ -17,7 +17,7 @@ from ...api.status import to_grpc_status
 from ..clock import Clock
 from ..supervisor import Supervisor
 
-ANSWER_MARGIN_S = 0.05
+ANSWER_MARGIN_S = 0.1
 ANSWER_MARGIN_SHARE = 0.1
 
 Question = TypeVar("Question", bound=Message)

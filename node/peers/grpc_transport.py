@@ -33,6 +33,9 @@ CHANNEL_OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),
 )
 
+STREAM_ERRORS = (grpc.RpcError, grpc.aio.BaseError, asyncio.InvalidStateError)
+"""What reading and writing raise on a stream that has ended: clients the first and last, servers the others."""
+
 
 class HelloRefused(Exception):
     """The other side is not who this node means to speak to."""
@@ -60,7 +63,7 @@ class GrpcSession:
     async def send(self, frame: Frame) -> None:
         try:
             await self._stream.write(frame)
-        except (grpc.RpcError, asyncio.InvalidStateError) as error:
+        except STREAM_ERRORS as error:
             raise SessionEnded(str(error)) from error
 
     def close(self) -> None:
@@ -132,14 +135,7 @@ class GrpcTransport(PeerServicer):
         ended = asyncio.Event()
         session = GrpcSession(first.hello.node_id, context, ended.set)
         self._accepted[session.peer_id] = ended
-        self._handler.session_began(session)
-        reading = asyncio.ensure_future(self._read(session, context))
-        reading.add_done_callback(lambda _: ended.set())
-        try:
-            await ended.wait()
-        finally:
-            reading.cancel()
-            self._handler.session_ended(session)
+        await self._live(session, context, ended)
 
     async def _dial(self, peer_id: str, address: str) -> None:
         """Keep a stream up with a peer, for ever."""
@@ -150,7 +146,7 @@ class GrpcTransport(PeerServicer):
                 began = asyncio.get_running_loop().time()
                 try:
                     await self._converse(stub.Exchange(), peer_id)
-                except (grpc.RpcError, HelloRefused, TimeoutError, asyncio.InvalidStateError):
+                except (*STREAM_ERRORS, HelloRefused, TimeoutError):
                     pause_s = min(REDIAL_S_MAX, pause_s * 2)
                 if asyncio.get_running_loop().time() - began > REDIAL_S_MAX:
                     pause_s = REDIAL_S_MIN
@@ -158,7 +154,6 @@ class GrpcTransport(PeerServicer):
 
     async def _converse(self, call: "grpc.aio.StreamStreamCall[Frame, Frame]", peer_id: str) -> None:
         """One stream's life, from the dialling end."""
-        assert self._handler is not None, "a peer was to be reached before the transport was started"
         try:
             async with asyncio.timeout(HELLO_TIMEOUT_S):
                 await call.write(Frame(hello=self._hello(peer_id)))
@@ -166,14 +161,22 @@ class GrpcTransport(PeerServicer):
             if first is None:
                 return
             self._check(first.hello, expected_id=peer_id)
-            session = GrpcSession(peer_id, call, lambda: end(call))
-            self._handler.session_began(session)
-            try:
-                await self._read(session, call)
-            finally:
-                self._handler.session_ended(session)
+            ended = asyncio.Event()
+            await self._live(GrpcSession(peer_id, call, ended.set), call, ended)
         finally:
             call.cancel()
+
+    async def _live(self, session: Session, stream: FrameStream, ended: asyncio.Event) -> None:
+        """A session's life: until it is closed here, which sets `ended`, or the stream ends."""
+        assert self._handler is not None, "a session began before the transport was started"
+        self._handler.session_began(session)
+        reading = asyncio.ensure_future(self._read(session, stream))
+        reading.add_done_callback(lambda _: ended.set())
+        try:
+            await ended.wait()
+        finally:
+            reading.cancel()
+            self._handler.session_ended(session)
 
     async def _read(self, session: Session, stream: FrameStream) -> None:
         assert self._handler is not None, "a frame came before the transport was started"
@@ -205,10 +208,6 @@ async def next_frame(stream: FrameStream) -> Frame | None:
     """The next frame; None when the stream has ended, in whatever way."""
     try:
         frame = await stream.read()
-    except (grpc.RpcError, asyncio.InvalidStateError):
+    except STREAM_ERRORS:
         return None
     return frame if isinstance(frame, Frame) else None
-
-
-def end(call: "grpc.aio.StreamStreamCall[Frame, Frame]") -> None:
-    call.cancel()

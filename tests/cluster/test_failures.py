@@ -91,9 +91,9 @@ def test_the_partitions_of_a_dead_node_are_unavailable_and_named(three: Sequence
         kept = [key for key in stored if key not in lost]
         assert {key: client.get(key).value for key in kept} == {key: stored[key] for key in kept}
         with pytest.raises(Unavailable):
-            client.get(lost[0], timeout_s=1.5)
+            client.get(lost[0], timeout_s=3.0)
         with pytest.raises(Incomplete) as caught:
-            list(client.find("parity", b"even", timeout_s=1.5))
+            list(client.find("parity", b"even", timeout_s=3.0))
         assert len(caught.value.details["missing"].split(",")) >= 20
         partial = client.find("parity", b"even", allow_partial=True)
         assert {match.key for match in partial} == {key for key in kept if stored[key][-1] % 2 == 0}

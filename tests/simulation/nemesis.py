@@ -21,6 +21,8 @@ SUSPENSION_S = (290.0, 420.0)
 """Around the five minutes in which repetitions are recognised."""
 
 FUSE_CALLBACKS_MAX = 400
+BROKEN_DISK_S_MAX = 5.0
+"""An idle node may not sync for long; then it is killed with its broken disk."""
 
 
 class Nemesis:
@@ -187,11 +189,14 @@ class Nemesis:
         if machine is None or machine.life is None:
             return
         self._note("broken disk", machine.name)
-        life = machine.life
-        machine.engine.fail_next_sync = EngineFailed("the disk says no")
+        life, engine = machine.life, machine.engine
+        engine.fail_next_sync = EngineFailed("the disk says no")
         machine.on_disk_failure = lambda: self._kill(machine)
-        while not life.is_over and machine.engine.fail_next_sync is not None:
+        end = asyncio.get_running_loop().time() + BROKEN_DISK_S_MAX
+        while not life.is_over and asyncio.get_running_loop().time() < end:
             await asyncio.sleep(0.05)
+        if not life.is_over:
+            self._kill(machine)
         await self._boot_later(machine)
 
     async def _pause(self) -> None:

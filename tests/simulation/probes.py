@@ -10,7 +10,7 @@ from ringhold.node import scatter
 from ringhold.node.attempts import Attempts
 from ringhold.node.consensus.groups import AnchorOutOfRange, Groups, NotLeader
 from ringhold.node.machine.dedupe import DedupeTable
-from ringhold.node.peers.exchange import Exchange, RequestLost, RequestNotSent
+from ringhold.node.peers.exchange import RequestLost, RequestNotSent
 from ringhold.node.scatter import Scatter
 
 from .machines import PARTITIONS
@@ -21,7 +21,6 @@ Make: TypeAlias = Callable[[Any], Any]
 
 RARE_PATHS = (
     "anchor refused",
-    "answer came too late",
     "attempt lost",
     "attempt not sent",
     "command refused as expired",
@@ -73,7 +72,6 @@ def watched() -> Iterator["Counter[str]"]:
         (DedupeTable, "_refusal", count_expired),
         (DedupeTable, "evict", count_evictions),
         (Scatter, "_by_leader", count_asked_again),
-        (Exchange, "frame_received", count_late_answers),
         (scatter, "merge_page", count_cut_answers),
     ]
     with ExitStack() as stack:
@@ -166,18 +164,6 @@ def count_asked_again(note: Note) -> Make:
             return original(self, groups)
 
         return by_leader
-
-    return make
-
-
-def count_late_answers(note: Note) -> Make:
-    def make(original: Any) -> Any:
-        def frame_received(self: Exchange, session: Any, frame: Any) -> None:
-            if any(reply.id not in self._waiting for reply in frame.replies):
-                note("answer came too late")
-            original(self, session, frame)
-
-        return frame_received
 
     return make
 

@@ -32,6 +32,7 @@ RAGE_S = 22.0
 PEACE_S = 7.0
 HEALING_S_MAX = 60.0
 QUIET_S = 3.0
+RUN_S_MAX = 300.0
 VIOLATIONS_SHOWN_MAX = 12
 
 
@@ -237,8 +238,11 @@ class World:
 async def live_through(seed: int) -> Result:
     world = World(seed)
     try:
-        await world.run()
+        async with asyncio.timeout(RUN_S_MAX):
+            await world.run()
         world.judge()
+    except TimeoutError:
+        world.history.violated(f"the run did not end within {RUN_S_MAX} s")
     except NotLive as error:
         world.history.violated(str(error))
     return Result(

@@ -13,7 +13,7 @@ import pytest
 import typer.main
 import yaml
 
-from ringhold.node.cli.app import app
+from ringhold.node.cli.commands import app
 from ringhold.node.cli.settings import load_config
 from ringhold.node.config import NodeConfig
 

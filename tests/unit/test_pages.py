@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from ringhold.node.cli.app import app
+from ringhold.node.cli.commands import app
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

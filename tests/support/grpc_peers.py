@@ -1,0 +1,108 @@
+"""GrpcTransports on free ports of this machine, with handlers that remember."""
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import grpc
+
+from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import Frame, Hello, Request
+from ringhold.api.proto.ringhold.internal.v1.peer_pb2_grpc import PeerStub, add_PeerServicer_to_server
+from ringhold.node.peers.grpc_transport import GrpcTransport
+from ringhold.node.peers.transport import Session
+from ringhold.node.supervisor import Supervisor
+
+
+@dataclass
+class Heard:
+    """What a handler was told, in order."""
+
+    began: list[Session] = field(default_factory=list)
+    ended: list[Session] = field(default_factory=list)
+    frames: list[tuple[str, int]] = field(default_factory=list)
+
+    def session_began(self, session: Session) -> None:
+        self.began.append(session)
+
+    def frame_received(self, session: Session, frame: Frame) -> None:
+        self.frames += [(session.peer_id, request.id) for request in frame.requests]
+
+    def session_ended(self, session: Session) -> None:
+        self.ended.append(session)
+
+    @property
+    def open(self) -> list[Session]:
+        """The sessions that have begun and not ended, oldest first."""
+        return [session for session in self.began if session not in self.ended]
+
+
+@dataclass
+class Peer:
+    """A node as far as the transport goes."""
+
+    node_id: str
+    cluster_id: str
+    heard: Heard
+    transport: GrpcTransport
+    supervisor: Supervisor
+    failures: list[BaseException]
+    server: grpc.aio.Server
+    address: str
+
+    async def crash(self) -> None:
+        await self.server.stop(0)
+        await self.stop()
+
+    async def stop(self) -> None:
+        await self.transport.stop()
+        await self.supervisor.stop()
+        await self.server.stop(0)
+        assert self.failures == []
+
+
+async def start(node_id: str, *, cluster_id: str = "c1", port: int = 0) -> Peer:
+    failures: list[BaseException] = []
+    supervisor = Supervisor(lambda _, error: failures.append(error))
+    transport = GrpcTransport(node_id, 1, lambda: cluster_id, supervisor, random.Random(1))
+    heard = Heard()
+    transport.start(heard)
+    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    add_PeerServicer_to_server(transport, server)
+    port = server.add_insecure_port(f"127.0.0.1:{port}")
+    await server.start()
+    return Peer(node_id, cluster_id, heard, transport, supervisor, failures, server, f"127.0.0.1:{port}")
+
+
+@asynccontextmanager
+async def peers(*node_ids: str) -> AsyncIterator[list[Peer]]:
+    """Nodes of one cluster that do not know of each other yet."""
+    started = [await start(node_id) for node_id in node_ids]
+    try:
+        yield started
+    finally:
+        for peer in started:
+            await peer.stop()
+
+
+def introduce(*members: Peer) -> None:
+    """Each is told of all the others."""
+    for peer in members:
+        peer.transport.reach({other.node_id: other.address for other in members if other is not peer})
+
+
+async def knock(address: str, hello: Hello) -> grpc.StatusCode:
+    """How a stream ends that begins like this; OK if it is let in."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        call = PeerStub(channel).Exchange()
+        try:
+            await call.write(Frame(hello=hello))
+            answer = await call.read()
+        except grpc.aio.AioRpcError as error:
+            return error.code()
+        assert isinstance(answer, Frame)
+        return grpc.StatusCode.OK
+
+
+def numbered(number: int) -> Frame:
+    return Frame(requests=[Request(id=number)])

@@ -1,0 +1,159 @@
+"""The gateways and groups of some nodes in one process; requests between them go wherever the test lets them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from random import Random
+from typing import Any, cast
+
+from support.ring_nodes import node_record
+from support.virtual_time import LoopClock, reached
+
+from ringhold.api.limits import Limits
+from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import DescribeReply, LedGroup, Reply, Request
+from ringhold.node.attempts import AttemptsConfig
+from ringhold.node.consensus.groups import Groups
+from ringhold.node.gateway import Gateway
+from ringhold.node.machine.records import RecordMachine
+from ringhold.node.peers.exchange import Exchange, RequestLost, RequestNotSent
+from ringhold.node.router import Router
+from ringhold.node.routes import Routes
+from ringhold.node.scatter import Scatter
+from ringhold.node.service import PeerService
+from ringhold.node.shards import Shards
+from ringhold.node.storage.memory import MemoryEngine
+from ringhold.node.supervisor import Supervisor
+from ringhold.ring.hashing import partition_of
+from ringhold.ring.placement import found
+from ringhold.ring.topology import Topology, group_of_partition
+
+PARTITIONS = 8
+NOT_SENT, REQUEST_LOST, REPLY_LOST = "not sent", "request lost", "reply lost"
+
+Weather = Callable[[str, str, Request], str | None]
+"""(source, target, request) → what goes wrong with it, if anything."""
+
+
+def fair(source: str, target: str, request: Request) -> str | None:
+    """Everything arrives."""
+    return None
+
+
+class WeatherExchange:
+    """One node's `Exchange`: asks the service of the other node at once, unless the weather is against it."""
+
+    def __init__(self, node_id: str, cluster: "SmallCluster") -> None:
+        self._node_id = node_id
+        self._cluster = cluster
+
+    def request(self, peer_id: str, request: Request, timeout_s: float) -> asyncio.Future[Reply]:
+        asked = Request()
+        asked.CopyFrom(request)
+        self._cluster.asked.append((self._node_id, peer_id, asked))
+        trouble = self._cluster.weather(self._node_id, peer_id, asked)
+        if trouble == NOT_SENT:
+            raise RequestNotSent("the weather")
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Reply] = loop.create_future()
+        loop.call_later(timeout_s, self._give_up, answer)
+        if trouble != REQUEST_LOST:
+            respond = self._ignore if trouble == REPLY_LOST else answer.set_result
+            self._cluster.nodes[peer_id].service.serve(asked, respond)
+        return answer
+
+    @staticmethod
+    def _give_up(answer: asyncio.Future[Reply]) -> None:
+        if not answer.done():
+            answer.set_exception(RequestLost("no answer in time"))
+
+    @staticmethod
+    def _ignore(reply: Reply) -> None:
+        """A reply that is lost on its way."""
+
+
+@dataclass
+class SmallNode:
+    """What a node has between its faces and its engine."""
+
+    engine: MemoryEngine
+    groups: Groups
+    routes: Routes
+    router: Router
+    shards: Shards
+    gateway: Gateway
+    service: PeerService
+
+    def describe(self) -> DescribeReply:
+        led = [
+            LedGroup(group=group, term=self.groups.term(group), log_time_ms=self.groups.log_time_ms(group))
+            for group in self.groups.led
+        ]
+        return DescribeReply(led=led, replicas=len(self.groups.hosted), engine="memory")
+
+
+class SmallCluster:
+    """Nodes by id, over one topology."""
+
+    def __init__(self, node_ids: Sequence[str], limits: Limits, attempts: AttemptsConfig) -> None:
+        self.topology: Topology = found("c", "c1", PARTITIONS, 1, [node_record(node_id) for node_id in node_ids])
+        self.weather: Weather = fair
+        self.asked: list[tuple[str, str, Request]] = []
+        self.failures: list[BaseException] = []
+        self.supervisor = Supervisor(lambda _, error: self.failures.append(error))
+        self.clock = LoopClock()
+        self.nodes = {node_id: self._node(node_id, limits, attempts) for node_id in node_ids}
+
+    def _node(self, node_id: str, limits: Limits, attempts: AttemptsConfig) -> SmallNode:
+        engine = MemoryEngine()
+        groups, routes, rng = Groups(node_id, engine, self.clock), Routes(), Random(node_id)
+        routes.adopt(self.topology)
+        exchange = cast("Exchange", WeatherExchange(node_id, self))
+        router = Router(node_id, groups, exchange, routes, self.clock, rng, attempts)
+        shards = Shards(groups)
+        scatter = Scatter(node_id, shards, router, routes, self.clock, rng, limits, attempts)
+        gateway = Gateway(router, scatter, lambda: self.topology, limits, rng)
+        service = PeerService(groups, shards, lambda: self.nodes[node_id].describe(), self.supervisor)
+        for partition, targets in enumerate(self.topology.targets):
+            if node_id in targets:
+                groups.open(group_of_partition(partition), RecordMachine)
+        groups.campaign(groups.hosted)
+        self.supervisor.spawn(f"groups of {node_id}", groups.run())
+        return SmallNode(engine, groups, routes, router, shards, gateway, service)
+
+    @property
+    def deadline(self) -> float:
+        """Ten seconds from now."""
+        return self.clock.now() + 10
+
+    def partitions_of(self, node_id: str) -> list[int]:
+        return [number for number, targets in enumerate(self.topology.targets) if targets[0] == node_id]
+
+    def key_at(self, node_id: str, number: int = 0) -> bytes:
+        """A key that the node owns, another one for each number."""
+        keys = (b"key:%d" % count for count in range(10_000))
+        owned = (key for key in keys if partition_of(key, PARTITIONS) in self.partitions_of(node_id))
+        return [next(owned) for _ in range(number + 1)][-1]
+
+    def key_in(self, partition: int, number: int = 0) -> bytes:
+        """A key of the partition, another one for each number."""
+        keys = (b"key:%d" % count for count in range(10_000))
+        owned = (key for key in keys if partition_of(key, PARTITIONS) == partition)
+        return [next(owned) for _ in range(number + 1)][-1]
+
+    def asked_of(self, node_id: str, kind: str) -> list[Any]:
+        """The bodies of the requests of one kind that were meant for a node."""
+        return [getattr(r, kind) for _, target, r in self.asked if target == node_id and r.WhichOneof("body") == kind]
+
+
+@asynccontextmanager
+async def small_cluster(
+    *node_ids: str, limits: Limits | None = None, attempts: AttemptsConfig | None = None
+) -> AsyncIterator[SmallCluster]:
+    """Nodes ("a", "b", "c" unless named) that lead their groups."""
+    cluster = SmallCluster(node_ids or ("a", "b", "c"), limits or Limits(), attempts or AttemptsConfig())
+    for node in cluster.nodes.values():
+        await reached(lambda node=node: len(node.groups.led) == len(node.groups.hosted))  # type: ignore[misc]
+    yield cluster
+    await cluster.supervisor.stop()
+    assert cluster.failures == []

@@ -1,0 +1,296 @@
+"""One operation on its way to the leader: what is repeated, and what is said when nothing came back (P3)."""
+
+import asyncio
+
+import pytest
+from support.rows import set_of
+from support.small_cluster import NOT_SENT, REPLY_LOST, REQUEST_LOST, SmallCluster, small_cluster
+from support.virtual_time import virtual
+
+from ringhold.api.errors import InDoubt, InvalidRequest, Overloaded, RingholdError, Unavailable
+from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import Failure, Request
+from ringhold.api.proto.ringhold.storage.v1 import records_pb2 as stored
+from ringhold.node.attempts import AttemptsConfig
+from ringhold.node.consensus.groups import AnchorOutOfRange, NotLeader
+from ringhold.node.peers.exchange import RequestLost
+from ringhold.node.router import failure_of, raised_by
+from ringhold.ring.hashing import partition_of
+from ringhold.ring.topology import group_of_partition
+
+
+def group_of(cluster: SmallCluster, key: bytes) -> int:
+    return group_of_partition(partition_of(key, cluster.topology.partitions))
+
+
+def command(key: bytes, *, anchor_ms: int = 0, request_id: bytes = b"id") -> stored.Command:
+    return stored.Command(request_id=request_id, anchor_ms=anchor_ms, mutations=[set_of(key, b"v")])
+
+
+def first_times(count: int, trouble: str, kind: str) -> "Trouble":
+    return Trouble(count, trouble, kind)
+
+
+class Trouble:
+    """Strikes the first `count` requests of a kind."""
+
+    def __init__(self, count: int, trouble: str, kind: str) -> None:
+        self.left = count
+        self._trouble = trouble
+        self._kind = kind
+
+    def __call__(self, source: str, target: str, request: Request) -> str | None:
+        if request.WhichOneof("body") != self._kind or not self.left:
+            return None
+        self.left -= 1
+        return self._trouble
+
+
+@virtual
+async def test_a_wrong_route_costs_one_redirected_attempt() -> None:
+    """NotLeader names nobody here, so the route stays; with a name the next attempt goes there."""
+    async with small_cluster() as cluster:
+        key = cluster.key_at("b")
+        group = group_of(cluster, key)
+        node = cluster.nodes["a"]
+        node.routes.redirected(group, "c", 0)
+        refused = cluster.nodes["c"].groups
+        leading = refused._leading
+
+        def names_b(asked: int) -> object:
+            if asked == group:
+                raise NotLeader(group, "b", 1)
+            return leading(asked)
+
+        refused._leading = names_b  # type: ignore[method-assign, assignment]
+        answer = await node.router.read(group, [key], cluster.deadline)
+        assert answer.rows == [None]
+        assert [target for _, target, _ in cluster.asked] == ["c", "b"]
+        await node.router.read(group, [key], cluster.deadline)
+        assert [target for _, target, _ in cluster.asked] == ["c", "b", "b"]
+
+
+@pytest.mark.parametrize("trouble", [REQUEST_LOST, REPLY_LOST])
+@virtual
+async def test_a_lost_request_is_repeated_as_it_was(trouble: str) -> None:
+    """The same request_id and anchor in every attempt, so that it takes effect once."""
+    async with small_cluster() as cluster:
+        key = cluster.key_at("b")
+        cluster.weather = first_times(3, trouble, "propose")
+        applied = await cluster.nodes["a"].router.propose(group_of(cluster, key), command(key), cluster.deadline)
+        assert stored.Outcome.FromString(applied.outcome).results[0].version == 1
+        proposals = cluster.asked_of("b", "propose")
+        assert len(proposals) == 4
+        assert len({proposal.command for proposal in proposals}) == 1
+        answer = await cluster.nodes["a"].router.read(group_of(cluster, key), [key], cluster.deadline)
+        row = answer.rows[0]
+        assert row is not None
+        assert stored.Row.FromString(row).version == 1
+
+
+@pytest.mark.parametrize("trouble", [REQUEST_LOST, REPLY_LOST])
+@virtual
+async def test_at_the_deadline_what_may_have_arrived_is_in_doubt(trouble: str) -> None:
+    """InDoubt carries what the client needs to find out: the request_id and an anchor that is never 0."""
+    async with small_cluster() as cluster:
+        key = cluster.key_at("b")
+        cluster.weather = first_times(1, trouble, "propose")
+        deadline = cluster.clock.now() + 1.05
+        cluster.weather.left = 100
+        with pytest.raises(InDoubt) as caught:
+            await cluster.nodes["a"].router.propose(group_of(cluster, key), command(key), deadline)
+        assert caught.value.request_id == b"id"
+        assert caught.value.anchor > 0
+        assert cluster.clock.now() <= deadline + 0.01
+
+
+@virtual
+async def test_a_doubt_stays_although_later_attempts_certainly_failed() -> None:
+    """One attempt that may have arrived is enough, whatever the others met."""
+    async with small_cluster() as cluster:
+        key = cluster.key_at("b")
+
+        def weather(source: str, target: str, request: Request) -> str:
+            return REQUEST_LOST if len(cluster.asked) == 1 else NOT_SENT
+
+        cluster.weather = weather
+        with pytest.raises(InDoubt):
+            await cluster.nodes["a"].router.propose(group_of(cluster, key), command(key), cluster.clock.now() + 3)
+
+
+@virtual
+async def test_at_the_deadline_what_never_left_is_unavailable() -> None:
+    """Nothing was applied for certain, and the error says so and names the partition."""
+    async with small_cluster() as cluster:
+        key = cluster.key_at("b")
+        cluster.weather = lambda *_: NOT_SENT
+        router, group = cluster.nodes["a"].router, group_of(cluster, key)
+        for asked in (router.propose(group, command(key), 2.0), router.read(group, [key], 4.0)):
+            with pytest.raises(Unavailable) as caught:
+                await asked
+            assert caught.value.details["partition"] == str(group - 1)
+        assert len(cluster.asked) > 10
+
+
+@virtual
+async def test_a_read_is_never_in_doubt() -> None:
+    """A lost read is repeated, and at the deadline it is unavailable."""
+    async with small_cluster() as cluster:
+        key = cluster.key_at("b")
+        cluster.weather = first_times(1, REPLY_LOST, "read")
+        router, group = cluster.nodes["a"].router, group_of(cluster, key)
+        assert (await router.read(group, [key], cluster.deadline)).rows == [None]
+        cluster.weather = lambda *_: REPLY_LOST
+        with pytest.raises(Unavailable):
+            await router.read(group, [key], cluster.clock.now() + 1.5)
+
+
+@virtual
+async def test_an_anchor_chosen_here_is_chosen_anew_if_it_is_refused() -> None:
+    """A gateway that has not heard of a group for long learns the log time from the refusal."""
+    async with small_cluster() as cluster:
+        await asyncio.sleep(1_000)
+        key = cluster.key_at("b")
+        asked = command(key)
+        applied = await cluster.nodes["a"].router.propose(group_of(cluster, key), asked, cluster.deadline)
+        assert applied.log_time_ms > 900_000
+        assert asked.anchor_ms > 900_000
+        assert len(cluster.asked_of("b", "propose")) == 2
+
+
+@virtual
+async def test_an_anchor_chosen_here_is_never_zero() -> None:
+    """0 stands for no anchor: a repetition would get another one, and take effect twice."""
+    async with small_cluster() as cluster:
+        key = cluster.key_at("b")
+        await cluster.nodes["a"].router.propose(group_of(cluster, key), command(key), cluster.deadline)
+        (proposal,) = cluster.asked_of("b", "propose")
+        assert proposal.anchor_ms > 0
+
+
+@virtual
+async def test_a_clients_anchor_is_never_changed() -> None:
+    """It is the client's promise which window the repetition belongs to: refused means expired."""
+    async with small_cluster() as cluster:
+        await asyncio.sleep(1_000)
+        for key in (cluster.key_at("a"), cluster.key_at("b")):
+            with pytest.raises(InvalidRequest) as caught:
+                await cluster.nodes["a"].router.propose(
+                    group_of(cluster, key), command(key, anchor_ms=5), cluster.deadline
+                )
+            assert caught.value.reason == "REQUEST_EXPIRED"
+            assert int(caught.value.details["log_time_ms"]) > 900_000
+
+
+@pytest.mark.parametrize("anchor_ms", [0, 2_000])
+@virtual
+async def test_after_a_doubt_an_anchor_that_is_refused_leaves_it_in_doubt(anchor_ms: int) -> None:
+    """With another anchor the leader could not recognise the first attempt, so there is none."""
+    async with small_cluster(attempts=AttemptsConfig(attempt_s_max=400.0)) as cluster:
+        await asyncio.sleep(2)
+        key = cluster.key_at("b")
+        cluster.weather = first_times(1, REPLY_LOST, "propose")
+        router, deadline = cluster.nodes["a"].router, cluster.clock.now() + 1_000
+        with pytest.raises(InDoubt):
+            await router.propose(group_of(cluster, key), command(key, anchor_ms=anchor_ms), deadline)
+        anchors = {proposal.anchor_ms for proposal in cluster.asked_of("b", "propose")}
+        assert len(anchors) == 1
+
+
+@virtual
+async def test_overload_is_told_at_once_but_never_ends_a_doubt() -> None:
+    """Refused at the first attempt, nothing was applied; refused after a lost one, that is not known."""
+    async with small_cluster() as cluster:
+        key = cluster.key_at("b")
+        router, group = cluster.nodes["a"].router, group_of(cluster, key)
+        leader = cluster.nodes["b"].groups
+        admit = leader._admit
+
+        def refuse(size: int) -> None:
+            raise Overloaded("OVERLOADED", "full", {"retry_after_ms": "50"})
+
+        leader._admit = refuse  # type: ignore[method-assign]
+        with pytest.raises(Overloaded):
+            await router.propose(group, command(key), cluster.deadline)
+        cluster.weather = first_times(1, REQUEST_LOST, "propose")
+        with pytest.raises(InDoubt):
+            await router.propose(group, command(key), cluster.clock.now() + 2)
+        asked = asyncio.ensure_future(router.propose(group, command(key), cluster.deadline))
+        cluster.weather = first_times(1, REQUEST_LOST, "propose")
+        await asyncio.sleep(1.5)
+        leader._admit = admit  # type: ignore[method-assign]
+        assert stored.Outcome.FromString((await asked).outcome).verdict == stored.VERDICT_APPLIED
+
+
+@virtual
+async def test_an_own_commit_that_takes_too_long_is_in_doubt() -> None:
+    """The command is in the log already, so giving up the wait does not take it back."""
+    async with small_cluster() as cluster:
+        key = cluster.key_at("a")
+        node, group = cluster.nodes["a"], group_of(cluster, key)
+        written = node.groups._write_tick
+
+        async def stall() -> list[tuple[int, int]]:
+            await asyncio.sleep(5)
+            return await written()
+
+        node.groups._write_tick = stall  # type: ignore[method-assign]
+        with pytest.raises(InDoubt):
+            await node.router.propose(group, command(key), cluster.clock.now() + 2)
+        await asyncio.sleep(10)
+        assert node.groups.commands_waiting == 0
+        answer = await node.router.read(group, [key], cluster.deadline)
+        row = answer.rows[0]
+        assert row is not None
+        assert stored.Row.FromString(row).version == 1
+
+
+@virtual
+async def test_a_draining_leader_is_tried_again() -> None:
+    """It has appended nothing; whoever leads next may take the command."""
+    async with small_cluster() as cluster:
+        key = cluster.key_at("b")
+        await cluster.nodes["b"].groups.drain()
+        with pytest.raises(Unavailable):
+            await cluster.nodes["a"].router.propose(group_of(cluster, key), command(key), cluster.clock.now() + 2)
+        assert len(cluster.asked_of("b", "propose")) > 3
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"\xff\xff", b"", stored.Command(request_id=b"1", mutations=[stored.Mutation()]).SerializeToString()]
+)
+@virtual
+async def test_a_command_that_cannot_be_read_never_gets_into_a_log(garbage: bytes) -> None:
+    """P9: it would stop the replica, at every start again."""
+    async with small_cluster() as cluster:
+        group = group_of(cluster, cluster.key_at("b"))
+        request = Request()
+        request.propose.group, request.propose.command, request.propose.anchor_ms = group, garbage, 1
+        with pytest.raises(RingholdError, match=r"can't carry it out|anchors"):
+            await cluster.nodes["a"].router.ask("b", group, request, 1.0)
+        assert cluster.nodes["b"].groups.commands_waiting == 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        NotLeader(7, "b", 3),
+        NotLeader(7, None, 0),
+        AnchorOutOfRange(12_345),
+        RequestLost("gone"),
+        Overloaded("OVERLOADED", "full", {"retry_after_ms": "50"}),
+        Unavailable("DRAINING", "stopping"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_a_leader_raises_is_raised_at_the_gateway(error: Exception) -> None:
+    """A failure on the wire gives the same kind of error, with the same figures."""
+    again = raised_by(Failure.FromString(failure_of(error).SerializeToString()), 7)
+    assert type(again) is type(error)
+    assert str(again) == str(error)
+    assert vars(again) == vars(error)
+
+
+def test_a_bug_is_not_told_as_a_failure() -> None:
+    """Only what is expected travels; anything else stops the node that it happened on."""
+    with pytest.raises(ZeroDivisionError):
+        failure_of(ZeroDivisionError())
