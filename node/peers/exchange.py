@@ -1,6 +1,6 @@
 """Requests and replies over frames: many to a frame, matched by number, each with a timeout.
 
-Many operations share one message because a message costs more than an operation (docs/performance.md). The exchange
+Many operations share one message because a message costs more than an operation (docs/protocols/peers.md). The exchange
 knows nothing of what is asked; it says truthfully whether a request that failed may have arrived.
 """
 
