@@ -40,7 +40,7 @@ class Admission:
         self._news = asyncio.Event()
 
     def wake(self) -> None:
-        """Gossip has changed."""
+        """Gossip has changed, or this node leads the system group now."""
         self._news.set()
 
     async def run(self) -> None:
@@ -48,6 +48,8 @@ class Admission:
         while True:
             await self._news.wait()
             self._news.clear()
+            if self._groups.leads(SYSTEM_GROUP):
+                await self._store.adopt(self.topology)  # a change that an earlier life of this node did not get to tell
             while self._groups.leads(SYSTEM_GROUP):
                 newcomer = self._newcomer(self.topology)
                 if newcomer is None:

@@ -21,6 +21,7 @@ from .router import Router
 from .scatter import Scatter
 
 REQUEST_ID_BYTES = 16
+OPERATIONS_PER_SLICE = 256
 
 
 class Gateway:
@@ -87,17 +88,19 @@ class Gateway:
             raise too_large("BATCH_TOO_LARGE", "the batch", size, limits.batch_bytes_max)
         limits.check_request_id(request.request_id)
         work = BatchWork(len(request.operations))
-        self._plan(request, work)
+        await self._plan(request, work)
         tasks = [self._batch_reads(partition, items, work, deadline) for partition, items in work.reads.items()]
         tasks += [self._batch_commands(chain, work, deadline) for chain in work.chains()]
         await asyncio.gather(*tasks)
         return kv_pb2.BatchResponse(results=work.results)
 
-    def _plan(self, request: kv_pb2.BatchRequest, work: "BatchWork") -> None:
+    async def _plan(self, request: kv_pb2.BatchRequest, work: "BatchWork") -> None:
         """Sort the operations by partition; mutations without a request_id of their own share the batch's."""
         shared_id = request.request_id or self._rng.randbytes(REQUEST_ID_BYTES)
         partitions = self._topology().partitions
         for position, operation in enumerate(request.operations):
+            if position % OPERATIONS_PER_SLICE == OPERATIONS_PER_SLICE - 1:
+                await asyncio.sleep(0)
             try:
                 match operation.WhichOneof("kind"):
                     case "get":
@@ -220,7 +223,7 @@ class BatchWork:
             by_partition.setdefault(share.partition, []).append(share)
         chains: list[list[Share]] = []
         for shares in by_partition.values():
-            chains += [shares] if have_common_key(shares) else [[share] for share in shares]
+            chains += [shares] if overlap(shares) else [[share] for share in shares]
         return chains
 
     def fail(self, positions: Iterable[int], error: RingholdError) -> None:
@@ -228,7 +231,8 @@ class BatchWork:
             self.results[position] = failed(error)
 
 
-def have_common_key(shares: Sequence[Share]) -> bool:
+def overlap(shares: Sequence[Share]) -> bool:
+    """Whether two of these commands change the same key."""
     seen: set[bytes] = set()
     for share in shares:
         keys = {changed_key(mutation) for mutation in share.mutations}

@@ -35,7 +35,9 @@ from .logs import get_logger
 from .node import Node, NodeParts, NodeSettings
 from .peers.grpc_transport import GrpcTransport
 from .peers.transport import Transport
+from .storage.cache import CachedEngine
 from .storage.engine import Engine, EngineFailed
+from .storage.envelope import Damaged
 from .storage.folder import DataFolder, FolderError, Identity
 from .storage.opening import EngineUnavailable, open_engine
 from .supervisor import Supervisor
@@ -80,6 +82,8 @@ async def run_node(config: NodeConfig) -> int:
             await outcome.stop.wait()
     except (FolderError, EngineUnavailable, EngineFailed) as error:
         raise StartupError(str(error)) from error
+    except Damaged as error:
+        raise StartupError(f"a record of the node itself in {config.data_dir} is damaged: {error}") from error
     log.info("stopped")
     return 1 if outcome.failure else 0
 
@@ -104,7 +108,7 @@ async def running(config: NodeConfig, fail: Callable[[str, BaseException], None]
         listener = bind_http(config.http)
         stack.callback(listener.close)
         identity = begin(folder, config)
-        engine = open_engine(config.engine, folder.engine_path)
+        engine = CachedEngine(open_engine(config.engine, folder.engine_path))
         stack.callback(engine.close)
         guard = ClusterGuard(config.cluster, lambda: node.store.cluster_id)
         exchange = HttpExchange(guard)

@@ -252,6 +252,7 @@ class Node:
         if SYSTEM_GROUP in self.groups.hosted:
             self.supervisor.spawn("admission", self.admission.run())
         await self._until_leading()
+        self.admission.wake()
         self._ready = True
         self._tell_ready()
         self._log("ready", grpc=self.settings.grpc_address, http=self.settings.http_address)

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 
 from ..api.errors import RingholdError, Unavailable, error_for
 from ..api.proto.ringhold.internal.v1.peer_pb2 import Failure, ProposeRequest, ReadRequest, Reply, Request
-from ..api.proto.ringhold.storage.v1.records_pb2 import Command
+from ..api.proto.ringhold.storage.v1.records_pb2 import VERDICT_EXPIRED, Command, Outcome
 from .attempts import Attempts, AttemptsConfig
 from .clock import Clock
 from .consensus.groups import AnchorOutOfRange, Applied, Groups, NotLeader, ReadAnswer
+from .machine.dedupe import DEDUPE_WINDOW_MS
 from .peers.exchange import Exchange, RequestLost, RequestNotSent
 from .routes import Routes
 
@@ -62,7 +63,9 @@ class Router:
         encoded = command.SerializeToString()
         while True:
             try:
-                return await self._propose_once(group, encoded, command.anchor_ms, attempts.timeout_s())
+                applied = await self._propose_once(group, encoded, command.anchor_ms, attempts.timeout_s())
+                check_in_window(applied, command.anchor_ms)
+                return applied
             except (NotLeader, RequestNotSent, RequestLost, Unavailable) as error:
                 await attempts.failed(error)
             except RingholdError as error:
@@ -118,6 +121,16 @@ class Router:
         if reply.WhichOneof("body") == "failure":
             raise raised_by(reply.failure, group)
         return reply
+
+
+def check_in_window(applied: Applied, anchor_ms: int) -> None:
+    """Raises AnchorOutOfRange for a command that grew too old between its proposal and its entry: it did nothing.
+
+    That says nothing of an earlier attempt, whose record may be gone already.
+    """
+    in_window = anchor_ms >= applied.log_time_ms - DEDUPE_WINDOW_MS
+    if not in_window and Outcome.FromString(applied.outcome).verdict == VERDICT_EXPIRED:
+        raise AnchorOutOfRange(applied.log_time_ms)
 
 
 def give_up(ticket: asyncio.Future[Applied]) -> None:

@@ -29,6 +29,7 @@ from .routes import Routes
 from .shards import NodeAnswer, Shards
 
 PAGE_ITEMS_DEFAULT = 100
+MATCHES_PER_SLICE = 128
 
 
 @dataclass(slots=True)
@@ -88,7 +89,7 @@ class Scatter:
             raise incomplete(missing)
         page = merge_page(gathered.answers, limit=spec.limit, bytes_max=spec.bytes_max, descending=spec.descending)
         return kv_pb2.GetByIndexResponse(
-            matches=[match_of(match, with_record=spec.with_records) for match in page.matches],
+            matches=await matches_of(page, with_records=spec.with_records),
             next_page_token=next_token(page, checksum),
             missing_partitions=missing,
             topology_epoch=topology.epoch,
@@ -192,6 +193,18 @@ def query_spec(request: QueryRequest) -> QuerySpec:
 def node_answer(reply: QueryReply) -> NodeAnswer:
     matches = [(match.pair, match.row) for match in reply.matches]
     return NodeAnswer(ShardAnswer(matches, cut=reply.cut), list(reply.refused))
+
+
+async def matches_of(page: Page, *, with_records: bool) -> list[kv_pb2.Match]:
+    """The page's matches, made in slices (P8)."""
+    matches: list[kv_pb2.Match] = []
+    for start in range(0, len(page.matches), MATCHES_PER_SLICE):
+        if start:
+            await asyncio.sleep(0)
+        matches += [
+            match_of(match, with_record=with_records) for match in page.matches[start : start + MATCHES_PER_SLICE]
+        ]
+    return matches
 
 
 def match_of(match: Match, *, with_record: bool) -> kv_pb2.Match:

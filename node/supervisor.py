@@ -1,8 +1,8 @@
 """Runs a node's loops, and sees to it that none ends unnoticed: a loop that fails stops the node."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
+from types import TracebackType
 from typing import Any
 
 
@@ -42,12 +42,24 @@ class Supervisor:
         if error is not None:
             self.report(name, error)
 
-    @contextmanager
-    def guard(self, name: str, *expected: type[BaseException]) -> Iterator[None]:
-        """Report whatever leaves the block, but for cancellation and the `expected`: then it is a bug, or worse."""
-        try:
-            yield
-        except BaseException as error:
-            if not isinstance(error, (asyncio.CancelledError, *expected)):
-                self.report(name, error)
-            raise
+    def guard(self, name: str, *expected: type[BaseException]) -> "Guard":
+        """A context that reports whatever leaves it, but for cancellation and the `expected`: a bug, or worse."""
+        return Guard(self, name, (asyncio.CancelledError, *expected))
+
+
+class Guard:
+    """A context without state of its own, so that one serves any number of calls at once."""
+
+    def __init__(self, supervisor: Supervisor, name: str, expected: tuple[type[BaseException], ...]) -> None:
+        self._supervisor = supervisor
+        self._name = name
+        self._expected = expected
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None and not isinstance(error, self._expected):
+            self._supervisor.report(self._name, error)

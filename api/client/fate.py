@@ -70,6 +70,7 @@ class MutationFate:
         if isinstance(error, Unavailable | Overloaded):
             return None
         if error.reason == "REQUEST_EXPIRED" and self._renew(error):
+            self._last = TimedOut("TIMED_OUT", "the deadline passed before an attempt with a new anchor")
             return None
         return self._doubt() if self.is_in_doubt and not _is_logged(error) else error
 

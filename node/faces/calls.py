@@ -62,11 +62,12 @@ class Calls:
         self, method: str, question: type[Question], answer: Callable[[Question, float], Awaitable[Message]]
     ) -> Callable[[bytes, "grpc.aio.ServicerContext[bytes, Message]"], Awaitable[Message]]:
         counters = self.counters
+        guard = self._supervisor.guard(method, RingholdError)
 
         async def call(encoded: bytes, context: "grpc.aio.ServicerContext[bytes, Message]") -> Message:
             counters.in_flight += 1
             try:
-                with self._supervisor.guard(method, RingholdError):
+                with guard:
                     self._admit(encoded)
                     response = await answer(self._parsed(question, encoded), self._deadline(context))
                 counters.count(method, "OK")

@@ -46,6 +46,8 @@ class NodeCollector(Collector):
         yield gauge("ringhold_record_bytes", "Bytes of keys, values and index entries led.", described.bytes)
         waiting = self._node.groups.commands_waiting
         yield gauge("ringhold_commands_waiting", "Commands without an outcome.", waiting)
+        size = self._node.groups.bytes_waiting
+        yield gauge("ringhold_command_bytes_waiting", "Bytes of the commands without an outcome.", size)
 
     def _gossip(self) -> Iterable[Metric]:
         members = GaugeMetricFamily("ringhold_members", "Members by state, this node too.", labels=["state"])

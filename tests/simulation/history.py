@@ -1,5 +1,6 @@
 """What clients did and learnt, as the checkers read it: mutations and reads of single keys, and pages of queries."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import count
@@ -107,11 +108,12 @@ class History:
     pages: list[Page] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
     operations: int = 0
+    on_violation: Callable[[str], None] = lambda what: None
     _values: "count[int]" = field(default_factory=count)
 
-    def new_value(self) -> bytes:
-        """A value that no other Set writes."""
-        return b"value-%d" % next(self._values)
+    def new_value(self, padding: int) -> bytes:
+        """A value that no other Set writes, with so many bytes behind it."""
+        return b"value-%d" % next(self._values) + b"." * padding
 
     def begin(self, key: bytes, value: bytes | None, entries: frozenset[Entry], now: float) -> Mutation:
         mutation = Mutation(key, value, entries, now)
@@ -124,8 +126,9 @@ class History:
             if mutation.fate is Fate.DOUBT:
                 mutation.returned = min(mutation.returned, now)
 
-    def violated(self, rule: str) -> None:
-        self.violations.append(rule)
+    def violated(self, what: str) -> None:
+        self.violations.append(what)
+        self.on_violation(what)
 
     def keys(self) -> list[bytes]:
         return sorted({mutation.key for mutation in self.mutations} | {read.key for read in self.reads})

@@ -61,6 +61,8 @@ class Machine:
     rng: random.Random
     clock: SimulatedClock
     node_id: str
+    expect: int
+    """Nodes that found the cluster together; 0: this one only joins it."""
     sync_s: tuple[float, float] = SYNC_S
     generation: int = 0
     life: Life | None = None
@@ -166,7 +168,7 @@ class Machine:
             zone="",
             weight=1,
             seeds=self.around.seeds,
-            expect=len(self.around.seeds),
+            expect=self.expect,
             partitions=PARTITIONS,
             engine="memory",
             limits=self.around.limits,

@@ -21,6 +21,9 @@ SUSPENSION_S = (290.0, 420.0)
 """Around the five minutes in which repetitions are recognised."""
 
 FUSE_CALLBACKS_MAX = 400
+COLD_START_CHANCE = 0.4
+"""That a disk is slow after a start, so that the node is reachable for a while before it leads."""
+
 BROKEN_DISK_S_MAX = 5.0
 """An idle node may not sync for long; then it is killed with its broken disk."""
 
@@ -67,6 +70,22 @@ class Nemesis:
             (fault,) = self._rng.choices(list(self._faults), weights=list(self._faults.values()))
             self._start(fault())
 
+    def disturb_founding(self) -> None:
+        """Let the machines, just booted, crash within their first steps."""
+        for machine in self._machines:
+            if self._rng.random() < 0.7:
+                self._start(self._crash_soon_on(machine))
+
+    def join(self, machine: Machine, after_s: float) -> None:
+        """Have one more machine join during the faults, and be part of them."""
+        self._start(self._join(machine, after_s))
+
+    async def _join(self, machine: Machine, after_s: float) -> None:
+        await asyncio.sleep(after_s)
+        self._note("one more machine", machine.name)
+        machine.boot()
+        self._machines.append(machine)
+
     async def heal(self) -> None:
         """Undo all that still holds, and start what is down."""
         self._network.heal_all()
@@ -106,9 +125,13 @@ class Nemesis:
     async def _crash_soon(self) -> None:
         """A crash between two steps of the process, also where no time passes between them."""
         machine = self._any_up()
-        if machine is None or machine.life is None:
-            return
+        if machine is not None:
+            await self._crash_soon_on(machine)
+
+    async def _crash_soon_on(self, machine: Machine) -> None:
         life = machine.life
+        if life is None:
+            return
         self._note("crash between steps", machine.name)
         life.fuse = self._rng.randint(1, FUSE_CALLBACKS_MAX)
         life.on_fuse = lambda: self._kill(machine)
@@ -123,8 +146,12 @@ class Nemesis:
 
     async def _boot_later(self, machine: Machine) -> None:
         await asyncio.sleep(self._rng.choice([0.05, 0.5, self._rng.uniform(0, 6)]))
-        if not machine.is_up:
-            machine.boot()
+        if machine.is_up:
+            return
+        machine.boot()
+        if self._rng.random() < COLD_START_CHANCE:
+            self._note("cold start", machine.name)
+            await self._slow_down(machine)
 
     async def _restart(self) -> None:
         machine = self._any_up()
@@ -179,6 +206,9 @@ class Nemesis:
     async def _slow_disk(self) -> None:
         machine = self._rng.choice(self._machines)
         self._note("slow disk", machine.name)
+        await self._slow_down(machine)
+
+    async def _slow_down(self, machine: Machine) -> None:
         machine.sync_s = (0.0, self._rng.choice([0.05, 0.4, 1.5]))
         await asyncio.sleep(self._rng.uniform(0.5, 4))
         machine.sync_s = SYNC_S

@@ -36,6 +36,12 @@ Result = TypeVar("Result")
 KEYS = (*(b"key-%d" % number for number in range(9)), b"_idx:city:Paris", b"\x00", b"a\x00\xff", b"\xff\xff")
 INDEX_VALUES = (b"", b"\x00", b"Oslo", b"Paris", b"Paris\x00", b"Rome", b"\xff")
 INDEXES = ("city", "tag")
+PADDINGS = (0, 0, 30, 300)
+"""Records of different sizes, so that pages are also cut by their bytes."""
+
+PAGES_MAX = 150
+"""More pages than all keys can fill."""
+
 TOKEN_HEADER_BYTES = 9
 TOKEN_CHECKSUM_BYTES = 8
 
@@ -218,7 +224,7 @@ class Program:
             partial,
             query.limit,
         )
-        while True:
+        for _ in range(PAGES_MAX):
             page = await self._page(query, pages)
             if page is None:
                 return
@@ -227,6 +233,7 @@ class Program:
                 return
             if self._rng.random() < 0.3:
                 await asyncio.sleep(self._rng.expovariate(1 / self._habits.pause_s))
+        self._history.violated(f"{query} has more than {PAGES_MAX} pages")
 
     async def _page(self, query: Query, pages: Pages) -> Page | None:
         after, invoked = last_pair(pages), self._now
@@ -284,7 +291,8 @@ class Program:
     def _new_set(self, key: bytes) -> Mutation:
         count = self._rng.choice([0, 1, 1, 2, 3])
         pool: list[Entry] = [(name, value) for name in INDEXES for value in INDEX_VALUES]
-        return self._history.begin(key, self._history.new_value(), frozenset(self._rng.sample(pool, count)), self._now)
+        value = self._history.new_value(self._rng.choice(PADDINGS))
+        return self._history.begin(key, value, frozenset(self._rng.sample(pool, count)), self._now)
 
     def _judge(self, mutation: Mutation, outcome: object) -> None:
         """Enter what became of a mutation."""

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from hashlib import sha256
 
 TAIL_LINES = 60
+LINE_CHARS_MAX = 240
+VIOLATION = "VIOLATION"
 
 
 class Trace:
@@ -25,6 +27,7 @@ class Trace:
         return sha256("\n".join(self.lines).encode()).hexdigest()[:32]
 
     def tail(self) -> str:
-        """The last lines, without the frames and gossip that fill them."""
-        told = [line for line in self.lines if " frame " not in line and " gossip " not in line]
-        return "\n".join(told[-TAIL_LINES:])
+        """The last lines, of the run or up to what was first found wrong, without the frames that fill them."""
+        end = next((number for number, line in enumerate(self.lines, 1) if VIOLATION in line), len(self.lines))
+        told = [line for line in self.lines[:end] if " frame " not in line and " gossip " not in line]
+        return "\n".join(line[:LINE_CHARS_MAX] for line in told[-TAIL_LINES:])

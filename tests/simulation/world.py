@@ -24,11 +24,13 @@ from .probes import watched
 from .programs import KEYS, Habits, Program
 from .queries import timelines_of, wrong_with
 from .sessions import Wires
-from .trace import Trace
+from .trace import VIOLATION, Trace
 
 NODES = 3
-PROGRAMS = 5
-RAGE_S = 22.0
+PROGRAMS = 6
+JOIN_CHANCE = 0.3
+CRASHED_FOUNDING_CHANCE = 0.3
+RAGE_S = 25.0
 PEACE_S = 7.0
 HEALING_S_MAX = 60.0
 QUIET_S = 3.0
@@ -46,6 +48,7 @@ class Result:
     counts: Counter[str]
     digest: str
     violations: list[str]
+    trace: list[str]
     tail: str
 
     def story(self) -> str:
@@ -71,17 +74,16 @@ class World:
         self._loop = loop
         self._rng = rng = random.Random(seed)
         self.trace = Trace(loop.time)
-        self.history = History()
+        self.history = History(on_violation=lambda what: self.trace.note("world", f"{VIOLATION}: {what}"))
         network = Network(loop, self._derived(), self.trace)
         self._wires = Wires(network)
         self._gossip = Questions(network, loop, cancels=False)
         self._calls = Questions(network, loop, cancels=True)
         self._gossip.on_bug = self._calls.on_bug = self._bug
         around = self._surroundings()
-        self.machines = [
-            Machine(f"n{number}", around, self._derived(), self._clock(), rng.randbytes(8).hex())
-            for number in range(1, NODES + 1)
-        ]
+        self.machines = [self._machine(f"n{number}", around, NODES) for number in range(1, NODES + 1)]
+        self._joiner = self._machine(f"n{NODES + 1}", around, 0) if rng.random() < JOIN_CHANCE else None
+        self._founded_through_crashes = rng.random() < CRASHED_FOUNDING_CHANCE
         client_clocks = [self._clock() for _ in range(PROGRAMS)]
         endpoints = tuple(machine.grpc_address for machine in self.machines)
         self._programs = [
@@ -97,16 +99,23 @@ class World:
             for number, clock in enumerate(client_clocks, 1)
         ]
         clocks = [*(machine.clock for machine in self.machines), *client_clocks]
+        if self._joiner is not None:
+            clocks.append(self._joiner.clock)
         self._nemesis = Nemesis(self.machines, clocks, network, self._wires, self._derived(), self.trace)
 
     async def run(self) -> None:
         """The whole story. Violations are in the history."""
         for machine in self.machines:
             machine.boot()
+        if self._founded_through_crashes:
+            self._nemesis.disturb_founding()
+        if self._joiner is not None:
+            self._nemesis.join(self._joiner, self._rng.uniform(0, RAGE_S))
         await asyncio.sleep(self._rng.uniform(0, 3))
         await self._rage()
         await self._nemesis.heal()
         await self._until_healthy()
+        self._count_milestones()
         await asyncio.sleep(QUIET_S)
         self.history.settle(self._loop.time())
         self.trace.note("world", "peace")
@@ -114,9 +123,15 @@ class World:
         for program in self._programs[:NODES]:
             await program.read_everything()
 
+    def _count_milestones(self) -> None:
+        if self._founded_through_crashes:
+            self.trace.count("cluster formed through crashes")
+        if self._joiner is not None:
+            self.trace.count("node joined")
+
     async def _rage(self) -> None:
         suspends = self._rng.random() < 0.25
-        habits = Habits(0.15, self._rng.choice([1.5, 4.0, 10.0]), may_fail=True)
+        habits = Habits(0.12, self._rng.choice([1.5, 4.0, 10.0]), may_fail=True)
         raging = self._loop.create_task(self._nemesis.rage(RAGE_S, suspends=suspends))
         await self._work(habits, RAGE_S)
         await raging
@@ -210,6 +225,9 @@ class World:
             on_failure=self._failed,
         )
 
+    def _machine(self, name: str, around: Surroundings, expect: int) -> Machine:
+        return Machine(name, around, self._derived(), self._clock(), self._rng.randbytes(8).hex(), expect)
+
     def _derived(self) -> random.Random:
         return random.Random(self._rng.getrandbits(64))
 
@@ -252,6 +270,7 @@ async def live_through(seed: int) -> Result:
         counts=world.trace.counts,
         digest=world.trace.digest(),
         violations=world.history.violations,
+        trace=world.trace.lines,
         tail=world.trace.tail(),
     )
 

@@ -113,7 +113,7 @@ class SmallCluster:
         shards = Shards(groups)
         scatter = Scatter(node_id, shards, router, routes, self.clock, rng, limits, attempts)
         gateway = Gateway(router, scatter, lambda: self.topology, limits, rng)
-        service = PeerService(groups, shards, lambda: self.nodes[node_id].describe(), self.supervisor)
+        service = PeerService(groups, shards, lambda: self.nodes[node_id].describe(), self.supervisor)  # noqa: PLW0108 - made below
         for partition, targets in enumerate(self.topology.targets):
             if node_id in targets:
                 groups.open(group_of_partition(partition), RecordMachine)

@@ -41,3 +41,8 @@ async def reached(condition: Callable[[], object], seconds_max: float = 30.0) ->
     async with asyncio.timeout(seconds_max):
         while not condition():  # noqa: ASYNC110 - what is waited for has no event
             await asyncio.sleep(0.001)
+
+
+async def pass_time(seconds: float) -> None:
+    """Let so much virtual time pass."""
+    await asyncio.sleep(seconds)

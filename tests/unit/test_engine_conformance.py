@@ -10,7 +10,11 @@ import pytest
 from ringhold.node.storage.engine import Engine, EngineFailed, ViewGone, WriteBatch
 from ringhold.node.storage.folder import FolderError
 from ringhold.node.storage.memory import MemoryEngine
+from ringhold.node.storage.cache import CachedEngine
 from ringhold.node.storage.opening import ENGINES, open_engine
+
+
+CACHED = "cached sqlite"
 
 
 class Bench:
@@ -19,21 +23,25 @@ class Bench:
     def __init__(self, kind: str, path: Path) -> None:
         self.kind = kind
         self.path = path
-        self.engine: Engine = MemoryEngine() if kind == "memory" else open_engine(kind, path)
+        self.engine: Engine = MemoryEngine() if kind == "memory" else opened(kind, path)
 
     def reopen(self) -> Engine:
         self.engine.close()
         if isinstance(self.engine, MemoryEngine):
             self.engine = self.engine.crash(Random(0))
         else:
-            self.engine = open_engine(self.kind, self.path)
+            self.engine = opened(self.kind, self.path)
         return self.engine
 
     def open_copy(self, path: Path) -> Engine:
-        return self.engine.checkpoints[path] if isinstance(self.engine, MemoryEngine) else open_engine(self.kind, path)
+        return self.engine.checkpoints[path] if isinstance(self.engine, MemoryEngine) else opened(self.kind, path)
 
 
-@pytest.fixture(params=["memory", *ENGINES])
+def opened(kind: str, path: Path) -> Engine:
+    return CachedEngine(open_engine("sqlite", path)) if kind == CACHED else open_engine(kind, path)
+
+
+@pytest.fixture(params=["memory", CACHED, *ENGINES])
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     made = Bench(request.param, tmp_path / "engine")
     yield made

@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 from support.sessions import HandSession, Peers, exchanging, question, reply_to
-from support.virtual_time import reached, turns, virtual
+from support.virtual_time import pass_time, reached, turns, virtual
 
 from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import DescribeReply, Frame, Reply
 from ringhold.node.peers.exchange import ExchangeConfig, RequestLost, RequestNotSent
@@ -288,4 +288,4 @@ async def disturb(peers: Peers, sessions: list[HandSession], rng: Random) -> Non
             peers.exchange.session_ended(session)
             sessions.append(peers.connect())
         case 5:
-            await asyncio.sleep(rng.uniform(0, 0.02))
+            await pass_time(rng.uniform(0, 0.02))

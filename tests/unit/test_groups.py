@@ -7,7 +7,7 @@ import pytest
 from support.gate import Gate
 from support.replicas import entries_of, leading, opened, propose, rows_of, unapplied_of
 from support.rows import delete_of, set_of
-from support.virtual_time import reached, turns, virtual
+from support.virtual_time import pass_time, reached, turns, virtual
 
 from ringhold.api.errors import DataLoss, Overloaded, Unavailable
 from ringhold.api.proto.ringhold.storage.v1 import records_pb2 as stored
@@ -172,7 +172,7 @@ async def test_an_anchor_outside_the_window_is_refused_with_the_log_time(offset_
     """Beyond either end nothing is appended, and the refusal says where the window is."""
     engine = MemoryEngine()
     async with leading(engine, [1]) as replicas:
-        await asyncio.sleep(1_000)
+        await pass_time(1_000)
         log_time_ms = replicas.log_time_ms(1)
         if accepted:
             await propose(replicas, 1, set_of(b"k"), request_id=b"1", anchor_ms=log_time_ms + offset_ms)
@@ -194,7 +194,7 @@ async def test_too_many_commands_are_overload_until_some_are_answered(config: Gr
             propose(replicas, 1, set_of(b"k"), request_id=b"x")
         assert int(caught.value.details["retry_after_ms"]) > 0
         await asyncio.gather(*tickets)
-        assert replicas.commands_waiting == 0
+        assert (replicas.commands_waiting, replicas.bytes_waiting) == (0, 0)
         await propose(replicas, 1, set_of(b"k"), request_id=b"y")
 
 

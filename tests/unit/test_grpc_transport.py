@@ -1,6 +1,7 @@
 """Sessions between nodes over real sockets: who is let in, and what keeps a session up."""
 
 from collections.abc import Callable
+from typing import Any
 
 import grpc
 import pytest
@@ -8,7 +9,11 @@ from support.grpc_peers import introduce, knock, numbered, peers, start
 from support.polling import until
 
 from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import Frame, Hello
-from ringhold.api.proto.ringhold.internal.v1.peer_pb2_grpc import PeerStub
+from ringhold.api.proto.ringhold.internal.v1.peer_pb2_grpc import (
+    PeerServicer,
+    PeerStub,
+    add_PeerServicer_to_server,
+)
 from ringhold.node.peers import grpc_transport
 from ringhold.node.peers.transport import SessionEnded
 
@@ -90,6 +95,33 @@ async def test_another_node_at_the_address_is_not_spoken_to() -> None:
         c.transport._check = check  # type: ignore[method-assign]
         await wait_for(lambda: dialled_again >= 2)
         assert a.heard.began == c.heard.began == []
+
+
+class Impostor(PeerServicer):
+    """Lets everybody in and says that it is c."""
+
+    def __init__(self) -> None:
+        self.visits = 0
+
+    async def Exchange(self, request_iterator: object, context: Any) -> None:
+        self.visits += 1
+        await context.read()
+        await context.write(Frame(hello=Hello(cluster_id="c1", node_id="c", target_node_id="a")))
+        await context.write(numbered(1))
+        await context.read()
+
+
+async def test_a_node_that_answers_with_another_id_is_left() -> None:
+    """The dialling end checks the answer too: a session is with the node that was meant or there is none."""
+    impostor, server = Impostor(), grpc.aio.server()
+    add_PeerServicer_to_server(impostor, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with peers("a") as (a,):
+        a.transport.reach({"b": f"127.0.0.1:{port}", "c": "127.0.0.1:1"})
+        await wait_for(lambda: impostor.visits >= 2)
+        assert (a.heard.began, a.heard.frames) == ([], [])
+    await server.stop(0)
 
 
 async def test_a_session_comes_back_after_the_peer_restarts() -> None:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from support.rows import set_of
 from support.small_cluster import NOT_SENT, REPLY_LOST, REQUEST_LOST, SmallCluster, small_cluster
-from support.virtual_time import virtual
+from support.virtual_time import pass_time, virtual
 
 from ringhold.api.errors import InDoubt, InvalidRequest, Overloaded, RingholdError, Unavailable
 from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import Failure, Request
@@ -148,7 +148,7 @@ async def test_a_read_is_never_in_doubt() -> None:
 async def test_an_anchor_chosen_here_is_chosen_anew_if_it_is_refused() -> None:
     """A gateway that has not heard of a group for long learns the log time from the refusal."""
     async with small_cluster() as cluster:
-        await asyncio.sleep(1_000)
+        await pass_time(1_000)
         key = cluster.key_at("b")
         asked = command(key)
         applied = await cluster.nodes["a"].router.propose(group_of(cluster, key), asked, cluster.deadline)
@@ -171,7 +171,7 @@ async def test_an_anchor_chosen_here_is_never_zero() -> None:
 async def test_a_clients_anchor_is_never_changed() -> None:
     """It is the client's promise which window the repetition belongs to: refused means expired."""
     async with small_cluster() as cluster:
-        await asyncio.sleep(1_000)
+        await pass_time(1_000)
         for key in (cluster.key_at("a"), cluster.key_at("b")):
             with pytest.raises(InvalidRequest) as caught:
                 await cluster.nodes["a"].router.propose(
@@ -186,7 +186,7 @@ async def test_a_clients_anchor_is_never_changed() -> None:
 async def test_after_a_doubt_an_anchor_that_is_refused_leaves_it_in_doubt(anchor_ms: int) -> None:
     """With another anchor the leader could not recognise the first attempt, so there is none."""
     async with small_cluster(attempts=AttemptsConfig(attempt_s_max=400.0)) as cluster:
-        await asyncio.sleep(2)
+        await pass_time(2)
         key = cluster.key_at("b")
         cluster.weather = first_times(1, REPLY_LOST, "propose")
         router, deadline = cluster.nodes["a"].router, cluster.clock.now() + 1_000
@@ -216,7 +216,7 @@ async def test_overload_is_told_at_once_but_never_ends_a_doubt() -> None:
             await router.propose(group, command(key), cluster.clock.now() + 2)
         asked = asyncio.ensure_future(router.propose(group, command(key), cluster.deadline))
         cluster.weather = first_times(1, REQUEST_LOST, "propose")
-        await asyncio.sleep(1.5)
+        await pass_time(1.5)
         leader._admit = admit  # type: ignore[method-assign]
         assert stored.Outcome.FromString((await asked).outcome).verdict == stored.VERDICT_APPLIED
 
@@ -230,13 +230,13 @@ async def test_an_own_commit_that_takes_too_long_is_in_doubt() -> None:
         written = node.groups._write_tick
 
         async def stall() -> list[tuple[int, int]]:
-            await asyncio.sleep(5)
+            await pass_time(5)
             return await written()
 
         node.groups._write_tick = stall  # type: ignore[method-assign]
         with pytest.raises(InDoubt):
             await node.router.propose(group, command(key), cluster.clock.now() + 2)
-        await asyncio.sleep(10)
+        await pass_time(10)
         assert node.groups.commands_waiting == 0
         answer = await node.router.read(group, [key], cluster.deadline)
         row = answer.rows[0]

@@ -1,0 +1,173 @@
+"""What the system leader does with newcomers: each gets in once, and none can harm the loop."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from support.gossip import member
+from support.ring_nodes import node_records
+from support.virtual_time import LoopClock, pass_time, reached, turns, virtual
+
+from ringhold.api.errors import Overloaded
+from ringhold.gossip.member import Member, MemberState
+from ringhold.node.admission import Admission
+from ringhold.node.consensus.groups import AnchorOutOfRange, Groups, NotLeader
+from ringhold.node.machine.machine import Machine
+from ringhold.node.machine.topology_machine import TopologyMachine, load_topology
+from ringhold.node.storage.memory import MemoryEngine
+from ringhold.node.supervisor import Supervisor
+from ringhold.node.topology_store import TopologyStore
+from ringhold.ring.placement import found
+from ringhold.ring.topology import SYSTEM_GROUP, NodeState
+
+
+@dataclass
+class Leader:
+    """A node that leads the system group, with the members that its gossip knows."""
+
+    groups: Groups
+    store: TopologyStore
+    admission: Admission
+    members: list[Member] = field(default_factory=list)
+    logged: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    failures: list[BaseException] = field(default_factory=list)
+
+    def appears(self, *members: Member) -> None:
+        self.members += members
+        self.admission.wake()
+
+    def is_in(self, node_id: str) -> bool:
+        return self.store.known.node(node_id) is not None
+
+
+@asynccontextmanager
+async def leader() -> AsyncIterator[Leader]:
+    engine = MemoryEngine()
+    topology = found("c", "c1", 8, 1, node_records(1))
+    node_id = topology.nodes[0].id
+    store = TopologyStore(node_id, engine)
+    await store.adopt(topology)
+    groups = Groups(node_id, engine, LoopClock())
+    members: list[Member] = []
+    logged: list[tuple[str, dict[str, Any]]] = []
+    failures: list[BaseException] = []
+
+    def machine(group: int, state: Any) -> Machine:
+        kept = load_topology(engine)
+        assert kept is not None
+        return TopologyMachine(state, kept)
+
+    def log(event: str, /, **figures: object) -> None:
+        logged.append((event, figures))
+
+    groups.open(SYSTEM_GROUP, machine)
+    groups.campaign([SYSTEM_GROUP])
+    supervisor = Supervisor(lambda _, error: failures.append(error))
+    admission = Admission(groups, store, lambda: tuple(members), LoopClock(), log)
+    supervisor.spawn("groups", groups.run())
+    supervisor.spawn("admission", admission.run())
+    await reached(lambda: groups.leads(SYSTEM_GROUP))
+    yield Leader(groups, store, admission, members, logged, failures)
+    await supervisor.stop()
+    assert failures == []
+
+
+@virtual
+async def test_newcomers_are_committed_as_joining_one_epoch_each() -> None:
+    """Their records say what gossip says of them; they own nothing yet."""
+    async with leader() as node:
+        targets = node.store.known.targets
+        node.appears(member("x", weight=3, zone="z9"), member("y"))
+        await reached(lambda: node.is_in("y"))
+        x = node.store.known.node("x")
+        assert x is not None
+        assert (x.state, x.weight, x.zone, x.name) == (NodeState.JOINING, 3, "z9", "node-x")
+        assert node.store.known.epoch == 3
+        assert node.store.known.targets == targets
+        node.appears()
+        await turns()
+        assert node.store.known.epoch == 3
+
+
+@pytest.mark.parametrize("state", [MemberState.SUSPECT, MemberState.DEAD, MemberState.LEFT])
+@virtual
+async def test_only_the_living_get_in(state: MemberState) -> None:
+    """A rumour of a node is no node."""
+    async with leader() as node:
+        node.appears(member("x", state=state))
+        await turns()
+        assert not node.is_in("x")
+
+
+@virtual
+async def test_a_second_node_of_a_name_stays_outside() -> None:
+    """Names are unique; whose it is stays with the node that has it."""
+    async with leader() as node:
+        node.appears(member("x", name=node.store.known.nodes[0].name), member("y"))
+        await reached(lambda: node.is_in("y"))
+        assert not node.is_in("x")
+
+
+@pytest.mark.parametrize("wrong", [{"weight": 0}, {"weight": 1_000}, {"name": ""}, {"zone": "\x00"}])
+@virtual
+async def test_a_member_that_the_topology_cannot_hold_harms_nobody(wrong: dict[str, Any]) -> None:
+    """P9: it is told of once, others get in after it, and once restarted with better settings it does too."""
+    async with leader() as node:
+        node.appears(member("bad", **wrong), member("good"))
+        await reached(lambda: node.is_in("good"))
+        for _ in range(3):
+            node.appears()
+            await turns()
+        assert [event for event, _ in node.logged] == ["not admitted"]
+        assert not node.is_in("bad")
+        node.members[0] = member("bad", generation=2)
+        node.appears()
+        await reached(lambda: node.is_in("bad"))
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [Overloaded("OVERLOADED", "full"), NotLeader(SYSTEM_GROUP, None, 1), AnchorOutOfRange(7)],
+    ids=lambda error: type(error).__name__,
+)
+@virtual
+async def test_a_refused_proposal_is_made_again(refusal: Exception) -> None:
+    """Nothing was appended, so the loop tries again after a while, and does not fail."""
+    async with leader() as node:
+        propose = node.groups.propose
+        refused = 0
+
+        def refuse(*arguments: Any) -> Any:
+            nonlocal refused
+            refused += 1
+            if refused < 4:
+                raise refusal
+            return propose(*arguments)
+
+        node.groups.propose = refuse  # type: ignore[method-assign, assignment]
+        node.appears(member("x"))
+        await reached(lambda: node.is_in("x"))
+        assert refused == 4
+
+
+@virtual
+async def test_a_newcomer_while_the_leader_stops_is_no_failure() -> None:
+    """A draining leader takes nobody in, and ends without an error."""
+    async with leader() as node:
+        await node.groups.drain()
+        node.appears(member("x"))
+        await pass_time(1)
+        assert not node.is_in("x")
+        assert node.failures == []
+
+
+@virtual
+async def test_what_was_admitted_survives_a_restart() -> None:
+    """The topology in the system group and the node's own copy agree after every admission."""
+    async with leader() as node:
+        for number in range(5):
+            node.appears(member(f"x{number}"))
+        await reached(lambda: node.store.known.epoch == 6)
+        assert node.admission.topology == node.store.known

@@ -1,0 +1,217 @@
+"""How a cluster begins, with all that may go wrong: one cluster, founded once, served not too early (DESIGN 8.5)."""
+
+import asyncio
+from random import Random
+
+import pytest
+from support.founders import Founder, Street
+from support.gate import Gate
+from support.virtual_time import pass_time, reached, virtual
+
+from ringhold.gossip.ports import OtherCluster
+from ringhold.node.founding import node_record
+from ringhold.node.storage.memory import MemoryEngine
+from ringhold.node.topology_store import ForeignTopology
+from ringhold.ring.topology import NodeRecord, NodeState
+
+
+@virtual
+async def test_a_node_alone_founds_at_once_and_only_once() -> None:
+    """Without seeds it waits for nobody; its next life finds the cluster on its disk."""
+    street = Street()
+    alone = Founder(street, "a", expect=1, seeds=())
+    await alone.start()
+    cluster_id = alone.store.cluster_id
+    assert cluster_id
+    assert asyncio.get_running_loop().time() == 0
+    await alone.crash()
+    await alone.start()
+    assert (alone.store.cluster_id, alone.store.formed) == (cluster_id, True)
+    await street.stop(alone)
+
+
+@pytest.mark.parametrize("seed", range(20))
+@virtual
+async def test_three_nodes_form_one_cluster_whatever_happens_on_the_way(seed: int) -> None:
+    """They start in any order, are killed at any moment and come back: at the end one cluster holds all three."""
+    rng = Random(seed)
+    street = Street()
+    founders = [Founder(street, name) for name in "abc"]
+    for founder in rng.sample(founders, 3):
+        founder.engine = MemoryEngine(before_sync=lambda: pass_time(rng.uniform(0, 0.05)))
+        founder.start()
+        await pass_time(rng.uniform(0, 1))
+    for _ in range(rng.randint(0, 6)):
+        victim = rng.choice(founders)
+        await victim.crash()
+        await pass_time(rng.uniform(0, 0.3))
+        victim.start()
+        await pass_time(rng.uniform(0, 0.3))
+    await reached(lambda: all(founder.is_formed for founder in founders))
+    assert len({founder.store.cluster_id for founder in founders}) == 1
+    assert [node.name for node in founders[0].store.known.nodes] == ["a", "b", "c"]
+    assert {node.state for node in founders[0].store.known.nodes} == {NodeState.NORMAL}
+    await street.stop(*founders)
+
+
+@virtual
+async def test_until_all_answer_every_node_says_for_whom_it_waits() -> None:
+    """Two of three form nothing, however long they wait; then the third comes."""
+    street = Street()
+    a, b, c = (Founder(street, name) for name in "abc")
+    for founder in (a, b):
+        founder.start()
+    await pass_time(60)
+    assert "1 of 3 nodes have not answered yet (so far: b)" in a.founding.waiting_for
+    assert a.store.current is b.store.current is None
+    c.start()
+    await reached(lambda: all(founder.is_formed for founder in (a, b, c)))
+    assert a.founding.waiting_for == ""
+    assert [figures["reason"] for event, figures in a.logged if event == "waiting"].count(a.founding.waiting_for) == 0
+    await street.stop(a, b, c)
+
+
+@virtual
+async def test_epoch_1_is_durable_before_anybody_hears_of_it() -> None:
+    """A founder that dies before its sync has founded nothing; it founds again, and the others adopt that one."""
+    street = Street()
+    a, b, c = (Founder(street, name) for name in "abc")
+    gate = Gate()
+    gate.close()
+    a.engine = MemoryEngine(before_sync=gate.wait)
+    for founder in (a, b, c):
+        founder.start()
+    await reached(lambda: gate.waiting)
+    await pass_time(5)
+    assert [founder.store.cluster_id for founder in (a, b, c)] == ["", "", ""]
+    await a.crash()
+    gate.open()
+    a.start()
+    await reached(lambda: all(founder.is_formed for founder in (a, b, c)))
+    assert len({founder.store.cluster_id for founder in (a, b, c)}) == 1
+    await street.stop(a, b, c)
+
+
+@virtual
+async def test_nothing_is_served_until_a_majority_has_adopted() -> None:
+    """A founder that nobody can reach any more waits, and names who is missing."""
+    street = Street()
+    a, b, c = (Founder(street, name) for name in "abc")
+    for founder in (b, c):
+        founder.start()
+    a.start()
+    street.cut = lambda source, target: bool(a.store.cluster_id) and "a:2" in (source, target)
+    await pass_time(60)
+    assert a.store.cluster_id
+    assert not a.is_formed
+    assert "missing: b, c" in a.founding.waiting_for
+    street.cut = lambda source, target: "c:2" in (source, target)
+    await reached(lambda: a.is_formed and b.is_formed)
+    await street.stop(a, b, c)
+
+
+@virtual
+async def test_a_node_that_lost_its_disk_never_founds_a_second_cluster() -> None:
+    """The first seed comes back empty, with a new id, and hears of one member: it waits to be let in."""
+    street = Street()
+    a, b, c = (Founder(street, name) for name in "abc")
+    for founder in (a, b, c):
+        founder.start()
+    await reached(lambda: all(founder.is_formed for founder in (a, b, c)))
+    cluster_id = a.store.cluster_id
+    await a.crash()
+    a.engine, a.node_id = MemoryEngine(), "id-new"
+    street.cut = lambda source, target: "c:2" in (source, target)
+    a.start()
+    await pass_time(60)
+    assert a.store.current is None
+    assert "has not admitted this node yet; its name a belongs to another node, id-a" in a.founding.waiting_for
+    assert b.store.cluster_id == cluster_id
+    await street.stop(a, b, c)
+
+
+@virtual
+async def test_a_later_node_joins_once_the_topology_lists_it() -> None:
+    """It adopts the epoch that names it, from whoever has it; the founders need not be asked again."""
+    street = Street()
+    a, b, c = (Founder(street, name) for name in "abc")
+    for founder in (a, b, c):
+        founder.start()
+    await reached(lambda: all(founder.is_formed for founder in (a, b, c)))
+    late = Founder(street, "late", expect=0, seeds=("b:2",))
+    late.start()
+    await pass_time(3)
+    assert "has not admitted this node yet" in late.founding.waiting_for
+    listed = b.store.known.with_node(record_of(late))
+    await b.store.adopt(listed)
+    await reached(lambda: late.is_formed)
+    assert late.store.known == listed
+    await street.stop(a, b, c, late)
+
+
+def record_of(founder: Founder) -> NodeRecord:
+    return node_record(founder.state())
+
+
+@virtual
+async def test_a_node_of_another_cluster_is_told_of_once_and_never_joined() -> None:
+    """P10: its answers count for nothing, and whoever reads the log learns of the wrong seed."""
+    street = Street()
+    a = Founder(street, "a")
+
+    async def foreign(route: str, body: bytes) -> bytes:
+        raise OtherCluster("b:2 answers for another cluster")
+
+    street.handlers["b:2"] = foreign
+    a.start()
+    await pass_time(30)
+    assert [event for event, _ in a.logged].count("other cluster") == 1
+    assert a.store.current is None
+    await street.stop(a)
+
+
+@virtual
+async def test_garbage_is_no_answer() -> None:
+    """P9: a seed that speaks nonsense counts as silent, on every route."""
+    street = Street()
+    a = Founder(street, "a")
+
+    async def nonsense(route: str, body: bytes) -> bytes:
+        return b"\xff{nonsense"
+
+    street.handlers["b:2"] = street.handlers["c:2"] = nonsense
+    a.start()
+    await pass_time(10)
+    assert "2 of 3 nodes have not answered yet" in a.founding.waiting_for
+    assert await a.founding.fetch("b:2") is None
+    await street.stop(a)
+
+
+@virtual
+async def test_a_member_of_one_cluster_never_adopts_another() -> None:
+    """A data directory belongs to its cluster for ever: a node that was removed and finds another cluster stops."""
+    street = Street()
+    alone = Founder(street, "x", expect=1, seeds=())
+    await alone.start()
+    other = Founder(street, "y", expect=1, seeds=())
+    await other.start()
+    with pytest.raises(ForeignTopology):
+        await alone.store.adopt(other.store.known.with_node(record_of(alone)))
+    await street.stop(alone, other)
+
+
+@virtual
+async def test_seeds_are_checked_until_each_has_answered() -> None:
+    """A member that restarts tells of seeds that belong elsewhere, and asks silent ones ever more rarely."""
+    street = Street()
+    a, b, c = (Founder(street, name) for name in "abc")
+    for founder in (a, b, c):
+        founder.start()
+    await reached(lambda: all(founder.is_formed for founder in (a, b, c)))
+    street.handlers.pop("c:2")
+    checking = asyncio.ensure_future(a.founding.check_seeds())
+    await pass_time(100)
+    assert not checking.done()
+    street.handlers["c:2"] = c._answer
+    await reached(checking.done, 70)
+    await street.stop(a, b, c)

@@ -1,0 +1,265 @@
+"""Index queries over the cluster: whom a page asks, whom it asks again, and what it says of the missing (P4, P5)."""
+
+import asyncio
+from collections import Counter
+
+import pytest
+from support.small_cluster import NOT_SENT, REPLY_LOST, SmallCluster, small_cluster
+from support.virtual_time import virtual
+
+from ringhold.api.errors import DataLoss, Incomplete, InvalidRequest, Overloaded
+from ringhold.api.limits import Limits
+from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import Request
+from ringhold.api.proto.ringhold.v1 import kv_pb2
+from ringhold.node import keyspace, shards
+from ringhold.node.machine.queries import QuerySpec
+from ringhold.node.shards import NodeAnswer
+from ringhold.node.storage.engine import View, ViewGone, WriteBatch
+
+RECORDS = 60
+
+
+async def fill(cluster: SmallCluster, count: int = RECORDS) -> list[bytes]:
+    """Records with one entry each; their keys in the order of the index."""
+    keys = [b"key:%03d" % number for number in range(count)]
+    operations = [
+        kv_pb2.Operation(
+            set=kv_pb2.SetRequest(key=key, value=b"v" * 10, indexes=[kv_pb2.IndexEntry(name="i", value=b"x")])
+        )
+        for key in keys
+    ]
+    response = await cluster.nodes["a"].gateway.batch(kv_pb2.BatchRequest(operations=operations), cluster.deadline)
+    assert not any(result.HasField("error") for result in response.results)
+    cluster.asked.clear()
+    return keys
+
+
+async def page(cluster: SmallCluster, **fields: object) -> kv_pb2.GetByIndexResponse:
+    request = kv_pb2.GetByIndexRequest(**{"index": "i", "equals": b"x", "limit": 1_000, **fields})  # type: ignore[arg-type]
+    return await cluster.nodes["a"].gateway.get_by_index(request, cluster.deadline)
+
+
+def keys_of(response: kv_pb2.GetByIndexResponse) -> list[bytes]:
+    return [match.key for match in response.matches]
+
+
+@virtual
+async def test_each_node_is_asked_once_for_all_its_groups() -> None:
+    """One request per node and page, none to this node itself, and every group named exactly once."""
+    async with small_cluster() as cluster:
+        keys = await fill(cluster)
+        response = await page(cluster)
+        assert keys_of(response) == keys
+        assert Counter(target for _, target, _ in cluster.asked) == {"b": 1, "c": 1}
+        asked = [group - 1 for _, _, request in cluster.asked for group in request.query.groups]
+        assert sorted(asked) == sorted([*cluster.partitions_of("b"), *cluster.partitions_of("c")])
+
+
+@pytest.mark.parametrize("descending", [False, True])
+@virtual
+async def test_pages_by_token_give_every_record_once_in_order(descending: bool) -> None:
+    """P4: without changes, the pages put together are the whole answer."""
+    async with small_cluster() as cluster:
+        keys = await fill(cluster)
+        found: list[bytes] = []
+        token = b""
+        for _ in range(20):
+            response = await page(cluster, limit=7, page_token=token, descending=descending, with_records=True)
+            assert all(match.record.value == b"v" * 10 for match in response.matches)
+            found += keys_of(response)
+            token = response.next_page_token
+            if not token:
+                break
+        assert found == (keys[::-1] if descending else keys)
+
+
+@virtual
+async def test_only_what_was_refused_is_asked_again() -> None:
+    """A leader that has lost one group answers for the others; the next request names that one alone."""
+    async with small_cluster() as cluster:
+        keys = await fill(cluster)
+        moved = cluster.partitions_of("b")[0] + 1
+        leads = cluster.nodes["b"].groups.leads
+        refusals = 2
+
+        def refuses_one(group: int) -> bool:
+            return leads(group) and (group != moved or len(cluster.asked_of("b", "query")) > refusals)
+
+        cluster.nodes["b"].groups.leads = refuses_one  # type: ignore[method-assign]
+        response = await page(cluster)
+        assert keys_of(response) == keys
+        asked = [list(query.groups) for query in cluster.asked_of("b", "query")]
+        assert len(asked[0]) == len(cluster.partitions_of("b"))
+        assert asked[1:] == [[moved]] * refusals
+        assert len(cluster.asked_of("c", "query")) == 1
+
+
+@virtual
+async def test_each_shard_answers_once_for_a_page() -> None:
+    """P4: who has answered is not read again while others are waited for, so no match comes from two moments."""
+    async with small_cluster() as cluster:
+        keys = await fill(cluster)
+        asked = 0
+
+        def weather(source: str, target: str, request: Request) -> str | None:
+            nonlocal asked
+            asked += target == "c"
+            return REPLY_LOST if target == "c" and asked == 1 else None
+
+        cluster.weather = weather
+        query = cluster.nodes["a"].shards.query
+        own = 0
+
+        async def counted(groups: list[int], spec: QuerySpec) -> NodeAnswer:
+            nonlocal own
+            own += 1
+            return await query(groups, spec)
+
+        cluster.nodes["a"].shards.query = counted  # type: ignore[method-assign, assignment]
+        assert keys_of(await page(cluster)) == keys
+        assert (own, len(cluster.asked_of("b", "query")), len(cluster.asked_of("c", "query"))) == (1, 1, 2)
+
+
+@virtual
+async def test_an_incomplete_page_is_an_error_that_names_the_missing() -> None:
+    """P5: at the deadline the partitions without an answer are named, and no match is given."""
+    async with small_cluster() as cluster:
+        await fill(cluster)
+        cluster.weather = lambda source, target, request: NOT_SENT if target == "c" else None
+        began = cluster.clock.now()
+        with pytest.raises(Incomplete) as caught:
+            await page(cluster)
+        assert cluster.clock.now() - began <= 10
+        assert [int(number) for number in caught.value.details["missing"].split(",")] == cluster.partitions_of("c")
+
+
+@virtual
+async def test_a_partial_page_is_given_only_when_asked_for_and_marked() -> None:
+    """P5: with allow_partial it does not wait for the deadline, and says what is missing."""
+    async with small_cluster() as cluster:
+        keys = await fill(cluster)
+        cluster.weather = lambda source, target, request: NOT_SENT if target == "c" else None
+        began = cluster.clock.now()
+        response = await page(cluster, allow_partial=True)
+        assert cluster.clock.now() - began < 1
+        assert list(response.missing_partitions) == cluster.partitions_of("c")
+        assert 0 < len(response.matches) < len(keys)
+        cluster.weather = lambda *_: None
+        whole = await page(cluster, allow_partial=True)
+        assert (keys_of(whole), list(whole.missing_partitions)) == (keys, [])
+
+
+@virtual
+async def test_a_damaged_record_is_data_loss_wherever_it_lies() -> None:
+    """A page with a hole is never taken for a whole one."""
+    async with small_cluster() as cluster:
+        await fill(cluster)
+        for owner in ("a", "b"):
+            batch = WriteBatch()
+            partition = cluster.partitions_of(owner)[0]
+            start, end = keyspace.kind_range(keyspace.Kind.ROW, partition + 1)
+            stored_key, before = cluster.nodes[owner].engine.scan(start, end, limit=1)[0]
+            batch.put(stored_key, b"\x01garbage-garbage")
+            cluster.nodes[owner].engine.write(batch)
+            with pytest.raises(DataLoss):
+                await page(cluster, with_records=True)
+            repaired = WriteBatch()
+            repaired.put(stored_key, before)
+            cluster.nodes[owner].engine.write(repaired)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"index": ""}, "INDEX_NAME_INVALID"),
+        ({"index": "n" * 129}, "INDEX_NAME_INVALID"),
+        ({"equals": bytes(1_025)}, "INDEX_VALUE_TOO_LARGE"),
+        ({"limit": 1_001}, "PAGE_LIMIT_TOO_LARGE"),
+        ({"page_token": b"garbage"}, "BAD_PAGE_TOKEN"),
+        ({"equals": None}, "QUERY_INVALID"),
+        ({"equals": None, "range": kv_pb2.Range(start=b"b", end=b"a")}, "QUERY_INVALID"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+@virtual
+async def test_a_wrong_query_asks_nobody(fields: dict[str, object], reason: str) -> None:
+    """P9: it is refused with its reason before any shard hears of it."""
+    async with small_cluster() as cluster:
+        with pytest.raises(InvalidRequest) as caught:
+            await page(cluster, **fields)
+        assert caught.value.reason == reason
+        assert cluster.asked == []
+
+
+class GivenUp:
+    """A view that the engine gave up."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+
+    def scan(self, start: bytes, end: bytes, *, limit: int, reverse: bool = False) -> list[tuple[bytes, bytes]]:
+        raise ViewGone("too many views")
+
+    def close(self) -> None:
+        self._view.close()
+
+
+@virtual
+async def test_a_query_whose_view_is_gone_starts_over() -> None:
+    """It is read anew at a later moment of the call; if that goes on, the node is overloaded, not broken."""
+    async with small_cluster() as cluster:
+        keys = await fill(cluster)
+        groups = cluster.nodes["a"].groups
+        view, taken = groups.view, 0
+
+        def gone_once() -> View:
+            nonlocal taken
+            taken += 1
+            return GivenUp(view()) if taken == 1 else view()  # type: ignore[return-value]
+
+        groups.view = gone_once  # type: ignore[method-assign]
+        assert keys_of(await page(cluster)) == keys
+        groups.view = lambda: GivenUp(view())  # type: ignore[method-assign, assignment, return-value]
+        with pytest.raises(Overloaded):
+            await page(cluster)
+
+
+@virtual
+async def test_queries_keep_a_bounded_number_of_views_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P8: more queries than that wait for their turn, and all are answered."""
+    monkeypatch.setattr(shards, "QUERIES_AT_ONCE_MAX", 4)
+    async with small_cluster("a") as cluster:
+        keys = await fill(cluster)
+        groups = cluster.nodes["a"].groups
+        view, open_now, most = groups.view, 0, 0
+
+        def counted() -> View:
+            nonlocal open_now, most
+            open_now += 1
+            most = max(most, open_now)
+            taken = view()
+            close = taken.close
+
+            def closed() -> None:
+                nonlocal open_now
+                open_now -= 1
+                close()
+
+            taken.close = closed  # type: ignore[method-assign]
+            return taken
+
+        groups.view = counted  # type: ignore[method-assign]
+        pages = await asyncio.gather(*(page(cluster, with_records=True) for _ in range(30)))
+        assert all(keys_of(response) == keys for response in pages)
+        assert (most, open_now) == (4, 0)
+
+
+@virtual
+async def test_a_page_has_a_bounded_number_of_bytes() -> None:
+    """A page that would be too large ends earlier and has a token, whatever its limit."""
+    async with small_cluster(limits=Limits(page_bytes_max=500)) as cluster:
+        keys = await fill(cluster)
+        response = await page(cluster, with_records=True)
+        assert 0 < len(response.matches) < 20
+        assert response.next_page_token
+        assert keys_of(response) == keys[: len(response.matches)]
