@@ -137,6 +137,7 @@ REASONS: Mapping[str, type[RingholdError]] = {
     "ANCHOR_INVALID": InvalidRequest,
     "BATCH_TOO_LARGE": InvalidRequest,
     "BATCH_OPERATION_EMPTY": InvalidRequest,
+    "ANSWER_TOO_LARGE": InvalidRequest,
     "PAGE_LIMIT_TOO_LARGE": InvalidRequest,
     "QUERY_INVALID": InvalidRequest,
     "MESSAGE_TOO_LARGE": InvalidRequest,

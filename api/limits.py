@@ -60,17 +60,17 @@ class Limits:
     def check_indexes(self, entries: Iterable[tuple[str, bytes]]) -> None:
         seen: set[tuple[str, bytes]] = set()
         for name, value in entries:
+            if len(seen) == self.index_entries_max:
+                raise InvalidRequest(
+                    "TOO_MANY_INDEX_ENTRIES",
+                    f"a record has at most {self.index_entries_max} index entries, this one has more",
+                    {"limit": str(self.index_entries_max)},
+                )
             self.check_index_name(name)
             self.check_index_value(value)
             if (name, value) in seen:
                 raise InvalidRequest("DUPLICATE_INDEX_ENTRY", f"the index entry {name}={value!r} is given twice")
             seen.add((name, value))
-        if len(seen) > self.index_entries_max:
-            raise InvalidRequest(
-                "TOO_MANY_INDEX_ENTRIES",
-                f"a record has at most {self.index_entries_max} index entries, this one has {len(seen)}",
-                {"count": str(len(seen)), "limit": str(self.index_entries_max)},
-            )
 
 
 def too_large(reason: str, what: str, size: int, limit: int) -> InvalidRequest:

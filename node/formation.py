@@ -98,7 +98,7 @@ def decide(own: FormationState, first_seed: str, answers: Mapping[str, Formation
         return Join(max(members, key=lambda member: member[1].epoch)[0])
     if not own.expect:
         return Wait("no cluster answers at the seeds yet, and without --expect this node forms none")
-    others = {node_id: state for node_id, state in others.items() if state.expect}  # the rest came to join, not to found
+    others = {node_id: state for node_id, state in others.items() if state.expect}  # the rest came only to join
     nodes = [own, *(others[node_id] for node_id in sorted(others))]
     if len(nodes) < own.expect:
         answered = ", ".join(sorted(state.name for state in others.values())) or "nobody"

@@ -134,8 +134,9 @@ class Gateway:
         header = header_of(partition, topology, answer.log_time_ms)
         for (position, key), row in zip(items, answer.rows, strict=True):
             try:
+                work.claim(len(row or b""), self._limits.batch_bytes_max)
                 work.results[position] = kv_pb2.OperationResult(get=found(key, row, header))
-            except KeyNotFound as error:
+            except (KeyNotFound, InvalidRequest) as error:
                 work.results[position] = failed(error)
 
     async def _batch_commands(self, chain: Sequence["Share"], work: "BatchWork", deadline: float) -> None:
@@ -201,6 +202,7 @@ class BatchWork:
     def __init__(self, operations: int) -> None:
         self.results = [kv_pb2.OperationResult() for _ in range(operations)]
         self.reads: dict[int, list[tuple[int, bytes]]] = {}
+        self.answer_bytes = 0
         self.shares: dict[tuple[int, bytes], Share] = {}
 
     def share(self, partition: int, request: kv_pb2.SetRequest | kv_pb2.DeleteRequest, shared_id: bytes) -> Share:
@@ -225,6 +227,12 @@ class BatchWork:
         for shares in by_partition.values():
             chains += [shares] if overlap(shares) else [[share] for share in shares]
         return chains
+
+    def claim(self, size: int, bytes_max: int) -> None:
+        """Room for a record in the answer. Raises InvalidRequest if there is none left."""
+        if self.answer_bytes + size > bytes_max:
+            raise too_large("ANSWER_TOO_LARGE", "the answer to this batch", self.answer_bytes + size, bytes_max)
+        self.answer_bytes += size
 
     def fail(self, positions: Iterable[int], error: RingholdError) -> None:
         for position in positions:

@@ -22,7 +22,7 @@ from .clock import Clock
 from .consensus.groups import NotLeader
 from .keyspace import Bounds
 from .machine.queries import QuerySpec
-from .merge import Match, Page, ShardAnswer, merge_page
+from .merge import InvalidAnswer, Match, Page, ShardAnswer, merge_page
 from .peers.exchange import RequestLost, RequestNotSent
 from .router import Router
 from .routes import Routes
@@ -87,7 +87,7 @@ class Scatter:
         missing = [partition_of_group(group) for group in gathered.missing]
         if missing and not request.allow_partial:
             raise incomplete(missing)
-        page = merge_page(gathered.answers, limit=spec.limit, bytes_max=spec.bytes_max, descending=spec.descending)
+        page = merged(gathered.answers, spec, groups)
         return kv_pb2.GetByIndexResponse(
             matches=await matches_of(page, with_records=spec.with_records),
             next_page_token=next_token(page, checksum),
@@ -218,6 +218,14 @@ def match_of(match: Match, *, with_record: bool) -> kv_pb2.Match:
         key=key, value=record.value, version=record.version, create_version=record.create_version, indexes=entries
     )
     return kv_pb2.Match(key=key, index_value=value, record=whole)
+
+
+def merged(answers: Sequence[ShardAnswer], spec: QuerySpec, groups: Sequence[int]) -> Page:
+    """The page that the answers make. An answer that no node should give spoils it: all is missing."""
+    try:
+        return merge_page(answers, limit=spec.limit, bytes_max=spec.bytes_max, descending=spec.descending)
+    except InvalidAnswer as error:
+        raise incomplete([partition_of_group(group) for group in groups]) from error
 
 
 def next_token(page: Page, checksum: bytes) -> bytes:

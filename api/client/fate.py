@@ -18,6 +18,9 @@ from ..errors import (
     Unavailable,
 )
 
+SILENCE = frozenset({"TIMED_OUT", "NO_ENDPOINT", "NOT_READY", "DRAINING"})
+"""Reasons that say nothing of the request."""
+
 
 class Fate(Protocol):
     def judge(self, error: RingholdError) -> RingholdError | None:
@@ -35,16 +38,20 @@ class ReadFate:
 
     def judge(self, error: RingholdError) -> RingholdError | None:
         if isinstance(error, InDoubt):
-            if isinstance(self._last, TimedOut):  # else a node has said why, and silence says less
-                self._last = TimedOut("TIMED_OUT", f"there was no answer within the deadline: {error}")
+            self._note(TimedOut("TIMED_OUT", f"there was no answer within the deadline: {error}"))
         elif isinstance(error, Unavailable | Overloaded | Incomplete):
-            self._last = error
+            self._note(error)
         else:
             return error
         return None
 
     def ending(self) -> RingholdError:
         return self._last
+
+    def _note(self, error: RingholdError) -> None:
+        """A node's own word on why stays: silence, or an endpoint that is gone, says less."""
+        if error.reason not in SILENCE or self._last.reason in SILENCE:
+            self._last = error
 
 
 class MutationFate:

@@ -11,7 +11,7 @@ from itertools import chain
 from typing import NamedTuple, TypeAlias
 
 from ...api.errors import DataLoss, Overloaded, Unavailable
-from ...api.limits import KIB, MIB
+from ...api.limits import KIB, MIB, too_large
 from ...api.proto.ringhold.storage.v1.records_pb2 import GroupState, HardState, LogEntry
 from ...ring.topology import partition_of_group
 from .. import keyspace
@@ -71,6 +71,7 @@ class GroupsConfig:
     commands_waiting_max, bytes_waiting_max: commands without an outcome on this node; more are refused as overload.
     applied_per_slice_max, applied_bytes_per_slice_max: commands applied before the event loop gets its turn again, and
     so also the most that one entry takes. A mutation costs about 35 microseconds and mostly some 100 bytes (P8: 5 ms).
+    answer_bytes_max: rows read for one batch from one group; more are refused, for answers have a limit too.
     applied_log_max: applied entries that stay in the log until they are dropped together. Lower: more work per tick.
     """
 
@@ -79,6 +80,7 @@ class GroupsConfig:
     applied_per_slice_max: int = 96
     applied_bytes_per_slice_max: int = 32 * KIB
     applied_log_max: int = 256
+    answer_bytes_max: int = 3 * MIB
 
 
 class Groups:
@@ -155,6 +157,7 @@ class Groups:
             stored: Sequence[bytes | None] = (self._engine.get(keyspace.row_key(group, keys[0])),)
         else:
             stored = self._engine.get_many([keyspace.row_key(group, key) for key in keys])
+            check_answer_size(stored, self._config.answer_bytes_max)
         try:
             rows = [None if sealed is None else unseal(sealed) for sealed in stored]
         except Damaged as error:
@@ -312,6 +315,13 @@ class Groups:
         end = keyspace.log_key(group, state.applied_index + 1)
         self._applied_log += [key for key, _ in self._engine.scan(applied, end, limit=self._config.applied_log_max)]
         return state, Recovered(term, state.applied_index, state.log_time_ms, entries)
+
+
+def check_answer_size(stored: Sequence[bytes | None], bytes_max: int) -> None:
+    """Raises InvalidRequest if many rows together are too much for an answer; one row never is."""
+    size = sum(len(sealed) for sealed in stored if sealed is not None)
+    if size > bytes_max:
+        raise too_large("ANSWER_TOO_LARGE", "the answer to this batch", size, bytes_max)
 
 
 def lost(group: int, error: Damaged) -> DataLoss:

@@ -299,3 +299,17 @@ def test_metrics_count_requests(shared_three: Sequence[NodeProcess], gateways: l
         text = response.read().decode()
     assert 'ringhold_requests_total{method="ringhold.v1.KV/Set",reason="OK"}' in text
     assert 'ringhold_members{state="ALIVE"} 3.0' in text
+
+
+def test_a_batch_whose_answer_is_too_large_says_so(gateways: list[KVStub]) -> None:
+    """Records that fit are answered, the others refused one by one: no answer is over the limit of a message (P8)."""
+    keys = [b"big:%d" % number for number in range(6)]
+    for key in keys:
+        gateways[0].Set(kv_pb2.SetRequest(key=key, value=bytes(KIB * KIB)))
+    operations = [kv_pb2.Operation(get=kv_pb2.GetRequest(key=key)) for key in keys]
+    answer = gateways[1].Batch(kv_pb2.BatchRequest(operations=operations))
+    reasons = [result.error.reason for result in answer.results]
+    assert set(reasons) == {"", "ANSWER_TOO_LARGE"}
+    assert answer.ByteSize() <= 4 * KIB * KIB
+    for key in keys:
+        gateways[0].Delete(kv_pb2.DeleteRequest(key=key))

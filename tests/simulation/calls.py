@@ -178,8 +178,8 @@ class ClientFace:
             self._node.check_ready()
             response = await answer(kind.FromString(body), self._now() + allowed_s)
         except RingholdError as error:
-            return b"\x01" + to_status(error).SerializeToString()
-        return b"\x00" + response.SerializeToString()
+            return b"".join((b"\x01", to_status(error).SerializeToString()))
+        return b"".join((b"\x00", response.SerializeToString()))
 
 
 class ClientNetwork:

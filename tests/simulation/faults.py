@@ -7,7 +7,8 @@ from heapq import merge
 from typing import Any, TypeAlias
 
 from ringhold.api.proto.ringhold.storage.v1.records_pb2 import Command, Row
-from ringhold.node import keyspace, merge as merging
+from ringhold.node import keyspace
+from ringhold.node import merge as merging
 from ringhold.node.consensus.groups import Groups, ReadAnswer
 from ringhold.node.keyspace import Bounds, Kind
 from ringhold.node.machine.dedupe import DedupeTable

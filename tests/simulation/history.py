@@ -130,5 +130,5 @@ class History:
         self.violations.append(what)
         self.on_violation(what)
 
-    def keys(self) -> list[bytes]:
+    def keys_met(self) -> list[bytes]:
         return sorted({mutation.key for mutation in self.mutations} | {read.key for read in self.reads})

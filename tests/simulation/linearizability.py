@@ -125,7 +125,7 @@ class Search:
         return not any(is_needed(operation) for _, operation in self._left(taken))
 
     def _take_looks(self, taken: int, register: Register) -> tuple[int, Register]:
-        """Take every read that may come next, fits, and shuts out no write: it changes nothing, so it is never wrong."""
+        """Take every read that may come next, fits, and shuts out no write: it changes nothing, so that is right."""
         while True:
             end = min((write.returned for write in self._optional(taken)), default=inf)
             fitting = [

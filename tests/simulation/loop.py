@@ -1,7 +1,7 @@
 """An asyncio event loop without real time, sockets or threads: the same calls run in the same order, every time.
 
 Time stands still while anything is ready and then jumps to the next timer. Every callback belongs to the life that its
-context names; once that life has ended none of its callbacks ever runs, no `finally` block either: so abrupt is a crash.
+context names; once that life has ended none of its callbacks ever runs, nor any `finally` block: so abrupt is a crash.
 """
 
 import asyncio
@@ -11,15 +11,20 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypeVar
+from math import inf
+from typing import Any, TypeAlias, TypeVar, TypeVarTuple
 from weakref import WeakSet
 
 Result = TypeVar("Result")
+Arguments = TypeVarTuple("Arguments")
 Work: TypeAlias = Coroutine[Any, Any, Result] | Generator[Any, None, Result]
 Timer: TypeAlias = tuple[float, int, asyncio.TimerHandle]
 
 CALLBACKS_PER_MOMENT_MAX = 200_000
 """More callbacks without any time passing mean that something spins."""
+
+
+POLL_S = 0.05
 
 
 class Deadlock(Exception):
@@ -75,7 +80,7 @@ class SimulationLoop(asyncio.BaseEventLoop):
         return self._now
 
     def call_at(
-        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self, when: float, callback: Callable[[*Arguments], object], *args: *Arguments, context: Context | None = None
     ) -> asyncio.TimerHandle:
         timer = asyncio.TimerHandle(when, callback, args, self, context)
         self._timers_set += 1
@@ -83,7 +88,7 @@ class SimulationLoop(asyncio.BaseEventLoop):
         return timer
 
     def call_later(
-        self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self, delay: float, callback: Callable[[*Arguments], object], *args: *Arguments, context: Context | None = None
     ) -> asyncio.TimerHandle:
         return self.call_at(self._now + delay, callback, *args, context=context)
 
@@ -166,7 +171,7 @@ def make_task(
     loop: asyncio.AbstractEventLoop, work: Work[Result], context: Context | None = None
 ) -> "asyncio.Task[Result]":
     """A task that its life knows of."""
-    task = asyncio.Task(work, loop=loop, context=context)  # type: ignore[arg-type]
+    task = asyncio.Task(work, loop=loop, context=context)
     life = (context or copy_context()).get(LIFE)
     if life is not None:
         life.tasks.add(task)
@@ -180,7 +185,7 @@ def bury(task: "asyncio.Task[Any]") -> None:
     task._log_destroy_pending = False  # type: ignore[attr-defined]
     work = task.get_coro()
     try:
-        work.close()  # type: ignore[union-attr]
+        work.close()
     except RuntimeError as error:
         logging.getLogger(__name__).debug("a task of an ended life did not close: %s", error)
 
@@ -194,3 +199,11 @@ def simulate(work: Coroutine[Any, Any, Result]) -> Result:
         for task in asyncio.all_tasks(loop):
             bury(task)
         loop.close()
+
+
+async def until(condition: Callable[[], bool], seconds_max: float = inf) -> None:
+    """Return when the condition holds, looked at now and then, or when so much time has passed."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds_max
+    while not condition() and loop.time() < end:  # noqa: ASYNC110 - what is waited for tells nobody
+        await asyncio.sleep(POLL_S)

@@ -15,7 +15,7 @@ from ringhold.node.supervisor import Supervisor
 
 from .calls import ClientFace, Questions, Server, SimulatedExchange
 from .clocks import SimulatedClock
-from .loop import Life, SimulationLoop
+from .loop import Life, SimulationLoop, until
 from .sessions import SimulatedTransport, Wires
 from .trace import Trace
 
@@ -121,9 +121,7 @@ class Machine:
         self._note("leaves")
         self.around.calls.servers.pop(self.grpc_address, None)
         stopping = life.run(asyncio.ensure_future, node.stop())
-        deadline = asyncio.get_running_loop().time() + DRAIN_TIMEOUT_S
-        while self.life is life and not stopping.done() and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(DRAIN_TIMEOUT_S / 100)
+        await until(lambda: self.life is not life or stopping.done(), DRAIN_TIMEOUT_S)
         if self.life is life:
             self.around.trace.count("clean stop" if stopping.done() else "drain cut short")
             if stopping.done():
@@ -151,7 +149,7 @@ class Machine:
             log=self._log,
             on_failure=lambda name, error: around.on_failure(self, name, error),
         )
-        node = Node(self._settings(), parts)
+        node: Node = Node(self._settings(), parts)
         around.gossip.servers[self.http_address] = Server(life, self.name, node.handle_exchange)
         around.calls.servers[self.grpc_address] = Server(life, self.name, ClientFace(node, self.clock.now).handle)
         return node

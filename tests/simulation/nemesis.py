@@ -11,7 +11,7 @@ from ringhold.node.storage.engine import EngineFailed
 
 from .calls import ClientNetwork
 from .clocks import SimulatedClock
-from .loop import SimulationLoop
+from .loop import SimulationLoop, until
 from .machines import SYNC_S, Machine
 from .network import Network, Weather
 from .sessions import Wires
@@ -89,8 +89,7 @@ class Nemesis:
     async def heal(self) -> None:
         """Undo all that still holds, and start what is down."""
         self._network.heal_all()
-        while self._running:
-            await asyncio.sleep(0.1)
+        await until(lambda: not self._running)
         self._network.heal_all()
         self._network.weather = Weather()
         for machine in self._machines:
@@ -135,8 +134,7 @@ class Nemesis:
         self._note("crash between steps", machine.name)
         life.fuse = self._rng.randint(1, FUSE_CALLBACKS_MAX)
         life.on_fuse = lambda: self._kill(machine)
-        while not life.is_over:
-            await asyncio.sleep(0.05)
+        await until(lambda: life.is_over)
         await self._boot_later(machine)
 
     def _kill(self, machine: Machine) -> None:
@@ -151,7 +149,7 @@ class Nemesis:
         machine.boot()
         if self._rng.random() < COLD_START_CHANCE:
             self._note("cold start", machine.name)
-            await self._slow_down(machine)
+            await self._slow_down(machine, (self._rng.choice([0.0, 0.8]), 2.5))
 
     async def _restart(self) -> None:
         machine = self._any_up()
@@ -206,10 +204,10 @@ class Nemesis:
     async def _slow_disk(self) -> None:
         machine = self._rng.choice(self._machines)
         self._note("slow disk", machine.name)
-        await self._slow_down(machine)
+        await self._slow_down(machine, (0.0, self._rng.choice([0.05, 0.4, 1.5])))
 
-    async def _slow_down(self, machine: Machine) -> None:
-        machine.sync_s = (0.0, self._rng.choice([0.05, 0.4, 1.5]))
+    async def _slow_down(self, machine: Machine, sync_s: tuple[float, float]) -> None:
+        machine.sync_s = sync_s
         await asyncio.sleep(self._rng.uniform(0.5, 4))
         machine.sync_s = SYNC_S
 
@@ -222,9 +220,7 @@ class Nemesis:
         life, engine = machine.life, machine.engine
         engine.fail_next_sync = EngineFailed("the disk says no")
         machine.on_disk_failure = lambda: self._kill(machine)
-        end = asyncio.get_running_loop().time() + BROKEN_DISK_S_MAX
-        while not life.is_over and asyncio.get_running_loop().time() < end:
-            await asyncio.sleep(0.05)
+        await until(lambda: life.is_over, BROKEN_DISK_S_MAX)
         if not life.is_over:
             self._kill(machine)
         await self._boot_later(machine)

@@ -36,7 +36,7 @@ Result = TypeVar("Result")
 KEYS = (*(b"key-%d" % number for number in range(9)), b"_idx:city:Paris", b"\x00", b"a\x00\xff", b"\xff\xff")
 INDEX_VALUES = (b"", b"\x00", b"Oslo", b"Paris", b"Paris\x00", b"Rome", b"\xff")
 INDEXES = ("city", "tag")
-PADDINGS = (0, 0, 30, 300)
+PADDINGS = (0, 40, 300)
 """Records of different sizes, so that pages are also cut by their bytes."""
 
 PAGES_MAX = 150
@@ -205,7 +205,7 @@ class Program:
     async def _walk(self) -> None:
         start, end = sorted(self._rng.sample(INDEX_VALUES, 2))
         bounds = self._rng.choice([(None, None), (start, None), (None, end), (start, end), (start, start + b"\x00")])
-        limit = self._rng.choice([1, 2, 3, 5, 50])
+        limit = self._rng.choice([1, 2, 4, 50, 50])
         descending, with_records = self._rng.random() < 0.4, self._rng.random() < 0.5
         await self._walk_through(Query(self._rng.choice(INDEXES), *bounds, descending, limit, with_records))
 

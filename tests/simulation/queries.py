@@ -65,7 +65,9 @@ def wrong_with(page: Page, timelines: dict[bytes, Timeline], missing_keys: froze
 def wrong_order(page: Page) -> list[str]:
     pairs = [found.pair for found in page.found]
     steps = zip([page.after, *pairs], pairs, strict=False)
-    wrong = [f"{after} follows {before}" for before, after in steps if before and not page.query.is_before(before, after)]
+    wrong = [
+        f"{after} follows {before}" for before, after in steps if before and not page.query.is_before(before, after)
+    ]
     if len(pairs) > page.query.limit:
         wrong.append(f"{len(pairs)} matches in a page of {page.query.limit}")
     if page.more and not pairs:

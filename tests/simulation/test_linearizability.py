@@ -4,7 +4,6 @@ import random
 from math import inf
 
 import pytest
-
 from simulation.history import Fate, Mutation, Read
 from simulation.linearizability import Look, Register, Write, linearizable, verdict
 

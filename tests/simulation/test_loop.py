@@ -4,7 +4,6 @@ import asyncio
 from contextvars import ContextVar
 
 import pytest
-
 from simulation.loop import Deadlock, Life, SimulationLoop, simulate
 
 COLOUR: ContextVar[str] = ContextVar("colour", default="none")

@@ -1,7 +1,6 @@
 """The simulator finds bugs: each of these is planted in the product, and must be found by the ordinary workload."""
 
 import pytest
-
 from simulation.faults import FAULTS
 from simulation.world import Result, run_seed
 

@@ -3,7 +3,6 @@
 from math import inf
 
 import pytest
-
 from simulation.history import Fate, Found, Mutation, Page, Query, Read
 from simulation.queries import timelines_of, wrong_with
 
@@ -17,7 +16,9 @@ def set_(key: bytes, city: bytes | None, invoked: float, returned: float = inf, 
     return Mutation(key, value, entries, invoked, returned=returned, fate=fate, version=version)
 
 
-def page(*pairs: tuple[bytes, bytes], query: Query = CITY, after: tuple[bytes, bytes] | None = None, more: bool = False) -> Page:
+def page(
+    *pairs: tuple[bytes, bytes], query: Query = CITY, after: tuple[bytes, bytes] | None = None, more: bool = False
+) -> Page:
     return Page(query, after, tuple(Found(pair) for pair in pairs), more, (), 10, 12)
 
 
@@ -46,7 +47,10 @@ WRONG = {
     "removed before the call": (GONE, page((b"Oslo", b"a"), (b"Paris", b"b"))),
     "never written": (OLD, page((b"Oslo", b"a"), (b"Paris", b"b"), (b"Rome", b"z"))),
     "outside the range": (OLD, page((b"Oslo", b"a"), query=Query("city", b"P", None, False, 10, False))),
-    "more than asked for": (OLD, page((b"Oslo", b"a"), (b"Paris", b"b"), query=Query("city", None, None, False, 1, False))),
+    "more than asked for": (
+        OLD,
+        page((b"Oslo", b"a"), (b"Paris", b"b"), query=Query("city", None, None, False, 1, False)),
+    ),
 }
 
 

@@ -1,9 +1,6 @@
 """The cluster under faults, seed by seed, and what all the seeds together must have met."""
 
-from collections.abc import Iterator
-
 import pytest
-
 from simulation.__main__ import SEEDS_TO_MEET_ALL
 from simulation.report import Report
 from simulation.world import run_seed
@@ -13,9 +10,9 @@ OPERATIONS_MIN = 150
 
 
 @pytest.fixture(scope="module")
-def report() -> Iterator[Report]:
+def report() -> Report:
     """Collects the runs of this module."""
-    yield Report()
+    return Report()
 
 
 def test_every_promise_holds(simulation_seed: int, report: Report) -> None:

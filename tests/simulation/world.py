@@ -3,7 +3,6 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from ringhold.api.limits import Limits
@@ -14,14 +13,14 @@ from ringhold.ring.topology import group_of_partition
 from .calls import ClientNetwork, Questions
 from .clocks import SimulatedClock
 from .disks import groups_of, wrong_with_group
-from .history import Fate, History, Mutation
+from .history import Fate, History
 from .linearizability import Undecided, verdict
 from .loop import SimulationLoop, simulate
 from .machines import PARTITIONS, Machine, Surroundings
 from .nemesis import Nemesis
 from .network import Network
 from .probes import watched
-from .programs import KEYS, Habits, Program
+from .programs import Habits, Program
 from .queries import timelines_of, wrong_with
 from .sessions import Wires
 from .trace import VIOLATION, Trace
@@ -170,7 +169,7 @@ class World:
         self._judge_disks()
 
     def _judge_keys(self) -> None:
-        for key in self.history.keys():
+        for key in self.history.keys_met():
             mutations = [one for one in self.history.mutations if one.key == key]
             reads = [one for one in self.history.reads if one.key == key]
             try:
@@ -185,7 +184,9 @@ class World:
         for page in self.history.pages:
             missing = frozenset(key for key in timelines if partition_of(key, PARTITIONS) in page.missing)
             for wrong in wrong_with(page, timelines, missing):
-                self.history.violated(f"{page.query} after {page.after}, {page.invoked:.3f}-{page.returned:.3f}: {wrong}")
+                self.history.violated(
+                    f"{page.query} after {page.after}, {page.invoked:.3f}-{page.returned:.3f}: {wrong}"
+                )
 
     def _judge_disks(self) -> None:
         revisions: dict[int, int] = {}
@@ -214,7 +215,7 @@ class World:
                 )
 
     def _surroundings(self) -> Surroundings:
-        page_bytes_max = self._rng.choice([120, 600, Limits().page_bytes_max])
+        page_bytes_max = self._rng.choice([250, 700, Limits().page_bytes_max])
         return Surroundings(
             wires=self._wires,
             gossip=self._gossip,
@@ -281,6 +282,3 @@ def run_seed(seed: int) -> Result:
         result = simulate(live_through(seed))
     result.counts.update(paths)
     return result
-
-
-
