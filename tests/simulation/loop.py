@@ -207,3 +207,8 @@ async def until(condition: Callable[[], bool], seconds_max: float = inf) -> None
     end = loop.time() + seconds_max
     while not condition() and loop.time() < end:  # noqa: ASYNC110 - what is waited for tells nobody
         await asyncio.sleep(POLL_S)
+
+
+async def let_pass(seconds: float) -> None:
+    """Let virtual time pass."""
+    await asyncio.sleep(seconds)

@@ -4,13 +4,13 @@ import asyncio
 from contextvars import ContextVar
 
 import pytest
-from simulation.loop import Deadlock, Life, SimulationLoop, simulate
+from simulation.loop import Deadlock, Life, SimulationLoop, let_pass, simulate
 
 COLOUR: ContextVar[str] = ContextVar("colour", default="none")
 
 
 async def note_after(seconds: float, notes: list[object], what: object) -> None:
-    await asyncio.sleep(seconds)
+    await let_pass(seconds)
     notes.append(what)
 
 
@@ -84,7 +84,7 @@ def test_a_paused_life_goes_on_where_it_stood() -> None:
         life = Life("n1")
         life.run(asyncio.ensure_future, note_after(1, notes, "one"))
         life.run(asyncio.ensure_future, note_after(2, notes, "two"))
-        await note_after(0.5, [], None)
+        await let_pass(0.5)
         life.stalled = []
         await note_after(5, notes, "pause over")
         running().resume(life)

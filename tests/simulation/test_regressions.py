@@ -43,6 +43,10 @@ def empty(name: str, expect: int) -> FormationState:
     )
 
 
+def say_nothing(event: str, /, **figures: object) -> None:
+    """A log that nobody reads."""
+
+
 def test_a_node_that_comes_to_join_does_not_hinder_founding() -> None:
     """An empty node without --expect, known by gossip before the cluster is founded, is no founder and no obstacle."""
     founders = {"a:2": empty("a", 2), "b:2": empty("b", 2)}
@@ -89,7 +93,7 @@ def test_a_committed_admission_is_told_after_a_restart() -> None:
         command = ChangeNode(ChangeKind.ADD_NODE, 1, newcomer).encode()
         await groups.propose(SYSTEM_GROUP, command, groups.log_time_ms(SYSTEM_GROUP))
         assert store.known.epoch == 1
-        admission = Admission(groups, store, tuple, clock, lambda event, **figures: None)
+        admission = Admission(groups, store, tuple, clock, say_nothing)
         admitting = asyncio.ensure_future(admission.run())
         admission.wake()
         await until(lambda: store.known.epoch == 2, 10)

@@ -13,10 +13,34 @@ from support.polling import until
 from ringhold.api.errors import InvalidRequest, KeyNotFound, Overloaded, Unavailable
 from ringhold.api.limits import Limits
 from ringhold.api.proto.ringhold.v1 import kv_pb2
-from ringhold.node.clock import BootClock
-from ringhold.node.faces.calls import ANSWER_MARGIN_S
+from ringhold.node.faces.calls import ANSWER_MARGIN_S, Calls
 from ringhold.node.faces.http import live, readiness
 from ringhold.node.node import Node
+from ringhold.node.supervisor import Supervisor
+
+
+class StoppedClock:
+    """A clock that stands still."""
+
+    def __init__(self, now_s: float) -> None:
+        self._now_s = now_s
+
+    def now(self) -> float:
+        return self._now_s
+
+    async def sleep(self, seconds: float) -> None:
+        raise AssertionError(f"nothing waits {seconds} s here")
+
+
+class Caller:
+    """The part of a call's context that tells how long the caller listens."""
+
+    def __init__(self, timeout_s: float | None) -> None:
+        self._timeout_s = timeout_s
+
+    def time_remaining(self) -> float | None:
+        return self._timeout_s
+
 
 REQUEST = kv_pb2.GetRequest(key=b"k").SerializeToString()
 
@@ -117,17 +141,12 @@ async def test_more_calls_than_the_limit_are_refused_at_once_and_taken_later() -
     [(2.0, 2.0, ANSWER_MARGIN_S), (0.2, 0.2, 0.02), (None, 10.0, ANSWER_MARGIN_S), (600.0, 60.0, ANSWER_MARGIN_S)],
     ids=["the caller's", "a short one", "none given", "too long"],
 )
-async def test_the_deadline_leaves_time_to_say_why(timeout_s: float | None, allowed_s: float, margin_s: float) -> None:
+def test_the_deadline_leaves_time_to_say_why(timeout_s: float | None, allowed_s: float, margin_s: float) -> None:
     """The work ends a little before the caller stops listening: the caller's time, a default, at most a minute."""
-    deadlines: list[float] = []
-
-    async def note(request: kv_pb2.GetRequest, deadline: float) -> kv_pb2.GetResponse:
-        deadlines.append(deadline - BootClock().now())
-        return kv_pb2.GetResponse()
-
-    async with face(note) as served:
-        await served.call(REQUEST, timeout_s)
-    assert allowed_s - margin_s - 0.1 < deadlines[0] <= allowed_s - margin_s + 0.001
+    now = 1_000.0
+    calls = Calls(lambda: None, Limits(), StoppedClock(now), Supervisor(lambda _name, _error: None))
+    context = cast("grpc.aio.ServicerContext[bytes, kv_pb2.GetResponse]", Caller(timeout_s))
+    assert calls._deadline(context) == pytest.approx(now + allowed_s - margin_s)
 
 
 @pytest.mark.parametrize(
