@@ -87,7 +87,7 @@ sim: installed ## The simulator over the first SEEDS seeds (make sim SEEDS=300).
 .PHONY: bench
 bench: installed ## The benchmarks; they need h2load (make system-tools).
 	@command -v h2load >/dev/null || { echo "the benchmarks need h2load: run make system-tools" >&2; exit 1; }
-	$(CHECKS)/python benchmarks/run.py
+	$(CHECKS)/python -m benchmarks
 
 .PHONY: proto
 proto: ## Write the generated protobuf and gRPC stubs.

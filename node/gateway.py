@@ -6,6 +6,7 @@ where the input is wrong (P9).
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -17,7 +18,7 @@ from ..api.status import to_operation_error
 from ..ring.hashing import partition_of
 from ..ring.topology import Topology, group_of_partition
 from .consensus.groups import Applied
-from .router import Router
+from .router import Proposal, Router
 from .scatter import Scatter
 
 REQUEST_ID_BYTES = 16
@@ -89,8 +90,11 @@ class Gateway:
         limits.check_request_id(request.request_id)
         work = BatchWork(len(request.operations))
         await self._plan(request, work)
+        lone, chains = work.commands()
+        begun = [(share, self._begin(share, deadline)) for share in lone]
         tasks = [self._batch_reads(partition, items, work, deadline) for partition, items in work.reads.items()]
-        tasks += [self._batch_commands(chain, work, deadline) for chain in work.chains()]
+        tasks += [self._batch_chain(chain, work, deadline) for chain in chains]
+        tasks += [self._batch_lone(begun, work)]
         await asyncio.gather(*tasks)
         return kv_pb2.BatchResponse(results=work.results)
 
@@ -139,15 +143,31 @@ class Gateway:
             except (KeyNotFound, InvalidRequest) as error:
                 work.results[position] = failed(error)
 
-    async def _batch_commands(self, chain: Sequence["Share"], work: "BatchWork", deadline: float) -> None:
-        for share in chain:
-            await self._batch_command(share, work, deadline)
-
-    async def _batch_command(self, share: "Share", work: "BatchWork", deadline: float) -> None:
-        topology = self._topology()
-        command = self._command(share.request_id, share.anchor, share.mutations)
+    async def _batch_lone(self, begun: Sequence[tuple["Share", Proposal]], work: "BatchWork") -> None:
+        """Commands that no other one of the batch waits for: all are under way, and answer as one."""
+        waiting = deque(begun)
         try:
-            applied = await self._router.propose(group_of_partition(share.partition), command, deadline)
+            while waiting:
+                share, proposal = waiting[0]
+                await self._finish(share, proposal, work)
+                waiting.popleft()
+        finally:
+            for _, proposal in waiting:
+                proposal.abandon()
+
+    async def _batch_chain(self, chain: Sequence["Share"], work: "BatchWork", deadline: float) -> None:
+        """Commands that change the same keys, one after the other."""
+        for share in chain:
+            await self._finish(share, self._begin(share, deadline), work)
+
+    def _begin(self, share: "Share", deadline: float) -> Proposal:
+        command = self._command(share.request_id, share.anchor, share.mutations)
+        return self._router.begin(group_of_partition(share.partition), command, deadline)
+
+    async def _finish(self, share: "Share", proposal: Proposal, work: "BatchWork") -> None:
+        topology = self._topology()
+        try:
+            applied = await self._router.finish(proposal)
             outcome = accepted(applied)
         except RingholdError as error:
             work.fail(share.positions, error)
@@ -214,19 +234,23 @@ class BatchWork:
         share.anchor = share.anchor or request.anchor
         return share
 
-    def chains(self) -> list[list[Share]]:
-        """The commands, in chains to be run side by side; those of a partition that have a key in common are one chain.
+    def commands(self) -> tuple[list[Share], list[list[Share]]]:
+        """The commands: those that may go at once, and chains of those that have a key of a partition in common.
 
-        So a repetition of the first can't overtake the second. Mutations of one key under alternating request_ids are
-        ordered by the first of each.
+        A chain goes in order, so that a repetition of its first can't overtake the second. Mutations of one key under
+        alternating request_ids are ordered by the first of each.
         """
         by_partition: dict[int, list[Share]] = {}
         for share in self.shares.values():
             by_partition.setdefault(share.partition, []).append(share)
+        lone: list[Share] = []
         chains: list[list[Share]] = []
         for shares in by_partition.values():
-            chains += [shares] if overlap(shares) else [[share] for share in shares]
-        return chains
+            if overlap(shares):
+                chains.append(shares)
+            else:
+                lone += shares
+        return lone, chains
 
     def claim(self, size: int, bytes_max: int) -> None:
         """Room for a record in the answer. Raises InvalidRequest if there is none left."""

@@ -7,6 +7,8 @@ logged outcome ends that doubt: the same command is repeated, with its request_i
 import asyncio
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
 
 from ..api.errors import RingholdError, Unavailable, error_for
 from ..api.proto.ringhold.internal.v1.peer_pb2 import Failure, ProposeRequest, ReadRequest, Reply, Request
@@ -17,6 +19,44 @@ from .consensus.groups import AnchorOutOfRange, Applied, Groups, NotLeader, Read
 from .machine.dedupe import DEDUPE_WINDOW_MS
 from .peers.exchange import Exchange, RequestLost, RequestNotSent
 from .routes import Routes
+
+
+class LandingHere(NamedTuple):
+    """An attempt at this node: the command is in the log's open entry, and given up on by a timer."""
+
+    ticket: asyncio.Future[Applied]
+    timer: asyncio.TimerHandle
+
+
+class LandingElsewhere(NamedTuple):
+    """An attempt at another node."""
+
+    leader: str
+    reply: asyncio.Future[Reply]
+
+
+Landing: TypeAlias = LandingHere | LandingElsewhere | Exception
+"""An attempt under way, or what stopped it before it began."""
+
+
+@dataclass(slots=True)
+class Proposal:
+    """A command whose first attempt is under way. `chosen_here`: its anchor is the gateway's choice."""
+
+    group: int
+    command: Command
+    chosen_here: bool
+    attempts: Attempts
+    landing: Landing | None = None
+
+    def abandon(self) -> None:
+        """Nobody waits for the outcome any more; the attempt under way may still take effect."""
+        match self.landing:
+            case LandingHere(ticket, timer):
+                ticket.cancel()
+                timer.cancel()
+            case LandingElsewhere(_, reply):
+                reply.cancel()
 
 
 class Router:
@@ -52,18 +92,31 @@ class Router:
                 await attempts.failed(error)
 
     async def propose(self, group: int, command: Command, deadline: float) -> Applied:
-        """The outcome of a command. Without an anchor it gets one here: it is the same in every attempt that counts.
+        """The outcome of a command: `begin` and `finish` in one."""
+        return await self.finish(self.begin(group, command, deadline))
 
-        Raises Unavailable or Overloaded if certainly nothing was applied, InDoubt if that is uncertain, InvalidRequest.
+    def begin(self, group: int, command: Command, deadline: float) -> Proposal:
+        """Send a command on its way, without waiting, so that many go in one frame or one tick. Each must be finished.
+
+        Without an anchor it gets one here: it is the same in every attempt that counts.
         """
         chosen_here = not command.anchor_ms
         if chosen_here:
             command.anchor_ms = self._anchor(group)
-        attempts = self._attempts(group, deadline, command)
-        encoded = command.SerializeToString()
+        proposal = Proposal(group, command, chosen_here, self._attempts(group, deadline, command))
+        proposal.landing = self._launch(proposal)
+        return proposal
+
+    async def finish(self, proposal: Proposal) -> Applied:
+        """The outcome of a command, after as many attempts as its deadline allows.
+
+        Raises Unavailable or Overloaded if certainly nothing was applied, InDoubt if that is uncertain, InvalidRequest.
+        """
+        attempts, command = proposal.attempts, proposal.command
+        landing: Landing | None = proposal.landing
         while True:
             try:
-                applied = await self._propose_once(group, encoded, command.anchor_ms, attempts.timeout_s())
+                applied = await self._land(proposal, landing or self._launch(proposal))
                 check_in_window(applied, command.anchor_ms)
                 return applied
             except (NotLeader, RequestNotSent, RequestLost, Unavailable) as error:
@@ -73,10 +126,10 @@ class Router:
                     raise
                 await attempts.failed(error)  # what this attempt met says nothing of the earlier one
             except AnchorOutOfRange as error:
-                if attempts.in_doubt or not chosen_here:
+                if attempts.in_doubt or not proposal.chosen_here:
                     raise attempts.expired(error) from error
                 command.anchor_ms = error.log_time_ms
-                encoded = command.SerializeToString()
+            landing = None
 
     def _attempts(self, group: int, deadline: float, command: Command | None = None) -> Attempts:
         return Attempts(self._clock, self._rng, self._routes, self._config, group, deadline, command)
@@ -97,30 +150,45 @@ class Router:
         self._routes.heard(group, leader, answer.term, answer.log_time_ms)
         return ReadAnswer([row or None for row in answer.rows], answer.term, answer.log_time_ms)
 
-    async def _propose_once(self, group: int, command: bytes, anchor_ms: int, timeout_s: float) -> Applied:
+    def _launch(self, proposal: Proposal) -> Landing:
+        """Begin an attempt at the leader that is known, here or elsewhere; what stops it at once is told on landing."""
+        group, anchor_ms = proposal.group, proposal.command.anchor_ms
+        encoded = proposal.command.SerializeToString()
+        timeout_s = proposal.attempts.timeout_s()
         leader = self._routes.leader(group)
-        if leader == self._node_id or self._groups.leads(group):
-            return await self._propose_here(group, command, anchor_ms, timeout_s)
-        request = Request(propose=ProposeRequest(group=group, command=command, anchor_ms=anchor_ms))
-        reply = await self.ask(leader, group, request, timeout_s)
-        answer = reply.propose
-        self._routes.heard(group, leader, answer.term, answer.log_time_ms)
-        return Applied(answer.outcome, answer.term, answer.log_time_ms)
-
-    async def _propose_here(self, group: int, command: bytes, anchor_ms: int, timeout_s: float) -> Applied:
-        ticket = self._groups.propose(group, command, anchor_ms)
-        timer = asyncio.get_running_loop().call_later(timeout_s, give_up, ticket)
         try:
-            return await ticket
-        finally:
-            timer.cancel()
+            if leader == self._node_id or self._groups.leads(group):
+                ticket = self._groups.propose(group, encoded, anchor_ms)
+                return LandingHere(ticket, asyncio.get_running_loop().call_later(timeout_s, give_up, ticket))
+            body = ProposeRequest(group=group, command=encoded, anchor_ms=anchor_ms)
+            return LandingElsewhere(leader, self._exchange.request(leader, Request(propose=body), timeout_s))
+        except (NotLeader, RequestNotSent, AnchorOutOfRange, RingholdError) as error:
+            return error
+
+    async def _land(self, proposal: Proposal, landing: Landing) -> Applied:
+        """What became of an attempt."""
+        if isinstance(landing, Exception):
+            raise landing
+        if isinstance(landing, LandingHere):
+            try:
+                return await landing.ticket
+            finally:
+                landing.timer.cancel()
+        reply = succeeded(await landing.reply, proposal.group)
+        answer = reply.propose
+        self._routes.heard(proposal.group, landing.leader, answer.term, answer.log_time_ms)
+        return Applied(answer.outcome, answer.term, answer.log_time_ms)
 
     async def ask(self, node_id: str, group: int, request: Request, timeout_s: float) -> Reply:
         """A peer's reply. Raises what its failure stands for."""
-        reply = await self._exchange.request(node_id, request, timeout_s)
-        if reply.WhichOneof("body") == "failure":
-            raise raised_by(reply.failure, group)
-        return reply
+        return succeeded(await self._exchange.request(node_id, request, timeout_s), group)
+
+
+def succeeded(reply: Reply, group: int) -> Reply:
+    """The reply, unless it is a failure: then what that stands for is raised."""
+    if reply.WhichOneof("body") == "failure":
+        raise raised_by(reply.failure, group)
+    return reply
 
 
 def check_in_window(applied: Applied, anchor_ms: int) -> None:

@@ -8,7 +8,8 @@ missing (P5).
 import asyncio
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import ceil, sqrt
 
 from ..api.errors import Incomplete, InvalidRequest, RingholdError
 from ..api.limits import Limits
@@ -139,7 +140,10 @@ class Scatter:
         while True:
             timeout_s = max(0.001, min(self._config.attempt_s_max, deadline - self._clock.now()))
             rounds = self._by_leader(gathered.missing).items()
-            await asyncio.gather(*(self._ask(node, asked, spec, timeout_s, gathered) for node, asked in rounds))
+            shares = {
+                node: replace(spec, limit=share_of(spec.limit, len(asked), len(groups))) for node, asked in rounds
+            }
+            await asyncio.gather(*(self._ask(node, asked, shares[node], timeout_s, gathered) for node, asked in rounds))
             attempt += 1
             if not gathered.missing or (attempt == 2 and not patient):
                 return gathered
@@ -157,6 +161,7 @@ class Scatter:
     async def _ask(self, node: str, asked: list[int], spec: QuerySpec, timeout_s: float, gathered: Gathered) -> None:
         """Add a node's answer; a node that does not answer leaves its groups missing."""
         if node == self._node_id:
+            await asyncio.sleep(0)  # let the questions to the others leave before this node works on its own
             gathered.add(asked, await self._shards.query(asked, spec))
             return
         try:
@@ -164,6 +169,24 @@ class Scatter:
         except (NotLeader, RequestLost, RequestNotSent):
             return
         gathered.add(asked, node_answer(reply.query))
+
+
+def with_share(spec: QuerySpec, groups: int, groups_in_all: int) -> QuerySpec:
+    """The same query for a node that leads so many of the groups."""
+    return replace(spec, limit=share_of(spec.limit, groups, groups_in_all))
+
+
+def share_of(limit: int, groups: int, groups_in_all: int) -> int:
+    """How many matches to ask of a node with so many of the groups: its mean share and four standard deviations more.
+
+    Keys are spread by their hash, so the number that a node has among the first `limit` is binomial; a page that comes
+    out short for it, once in some ten thousand, ends with a token as any other.
+
+    >>> share_of(100, 21, 64), share_of(100, 64, 64), share_of(7, 21, 64)
+    (58, 100, 7)
+    """
+    mean = limit * groups / groups_in_all
+    return min(limit, ceil(mean + 4 * sqrt(mean)))
 
 
 def query_request(groups: Sequence[int], spec: QuerySpec) -> QueryRequest:

@@ -16,6 +16,7 @@ from ...api.proto.ringhold.storage.v1.records_pb2 import GroupState, HardState, 
 from ...ring.topology import partition_of_group
 from .. import keyspace
 from ..clock import Clock
+from ..gathering import gathered
 from ..machine.dedupe import DEDUPE_WINDOW_MS
 from ..machine.machine import Machine, load_state
 from ..machine.staged import Staged
@@ -132,6 +133,9 @@ class Groups:
     def commands_waiting(self) -> int:
         return self._commands_waiting
 
+    def _waiting(self) -> int:
+        return self._commands_waiting
+
     @property
     def bytes_waiting(self) -> int:
         return self._bytes_waiting
@@ -191,6 +195,8 @@ class Groups:
         try:
             while True:
                 await self._work.wait()
+                if self._commands_waiting > 1:
+                    await gathered(self._waiting)
                 self._work.clear()
                 appended = await self._write_tick()
                 if appended:

@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from ..keyspace import Bounds, index_prefix, index_range, row_key, split_pair
+from ..keyspace import Bounds, index_range, row_key, split_pair
 from ..merge import Match, ShardAnswer, match_bytes
 from ..storage.envelope import Damaged, unseal
 from .staged import Reader
@@ -19,6 +19,7 @@ CHUNK_SPARE = 3
 
 SCANS_PER_SLICE = 64
 ROWS_PER_SLICE = 32
+PAIRS_PER_SLICE = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class _GroupScan:
 
     def __post_init__(self) -> None:
         self.left = index_range(self.group, self.spec.index, self.spec.bounds)
-        self.skip = len(index_prefix(self.group, self.spec.index))
+        self.skip = len(self.left.start) - len(self.spec.bounds.start)
         self.pairs = self.read()
 
     def read(self) -> list[bytes]:
@@ -97,8 +98,9 @@ def query_in_slices(view: Reader, groups: Sequence[int], spec: QuerySpec) -> Gen
     wanted = found[: spec.limit]
     matches: list[Match] = []
     size = 0
-    for start in range(0, len(wanted), ROWS_PER_SLICE):
-        for match in _matches(view, wanted[start : start + ROWS_PER_SLICE], spec):
+    per_slice = ROWS_PER_SLICE if spec.with_records else PAIRS_PER_SLICE
+    for start in range(0, len(wanted), per_slice):
+        for match in _matches(view, wanted[start : start + per_slice], spec):
             size += match_bytes(match)
             if matches and size > spec.bytes_max:
                 return ShardAnswer(matches, cut=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from ...api.proto.ringhold.internal.v1.peer_pb2 import Frame, Reply, Request
+from ..gathering import gathered
 from ..supervisor import Supervisor
 from .transport import Session, SessionEnded, Transport
 
@@ -40,16 +41,12 @@ class ExchangeConfig:
     frame_messages_max: raising it makes the receiver's one callback per frame longer.
     requests_waiting_max: requests per peer without an answer; more are refused.
     replies_waiting_max: replies per peer that it does not take; at more its session is ended.
-    hold_s: how long a frame fills while traffic is dense; costs that much latency, saves messages.
-    hold_above: messages in the last frame from which traffic counts as dense.
     """
 
     frame_bytes_max: int = 1024 * 1024
     frame_messages_max: int = 256
     requests_waiting_max: int = 4_096
     replies_waiting_max: int = 8_192
-    hold_s: float = 0.001
-    hold_above: int = 3
 
 
 @dataclass(slots=True)
@@ -71,6 +68,14 @@ class Channel:
     replies: list[Reply] = field(default_factory=list)
     filled: asyncio.Event = field(default_factory=asyncio.Event)
     pump: asyncio.Task[None] | None = None
+
+    @property
+    def has_company(self) -> bool:
+        """Whether more than one message is under way, so that others may be about to come."""
+        return len(self.waiting) > 1 or len(self.replies) > 1
+
+    def unsent(self) -> int:
+        return len(self.requests) + len(self.replies)
 
 
 class Exchange:
@@ -190,15 +195,12 @@ class Exchange:
 
     async def _pump(self, channel: Channel) -> None:
         """Send what waits, one frame at a time: a frame fills while the one before it is in flight."""
-        messages = 0
         try:
             while True:
                 await channel.filled.wait()
-                if messages >= self._config.hold_above:
-                    await asyncio.sleep(self._config.hold_s)
-                frame = self._take_frame(channel)
-                messages = len(frame.requests) + len(frame.replies)
-                await channel.session.send(frame)
+                if channel.has_company:
+                    await gathered(channel.unsent)
+                await channel.session.send(self._take_frame(channel))
         except SessionEnded:
             self.session_ended(channel.session)
 

@@ -1,4 +1,7 @@
-"""One run of the simulator: three nodes, some clients, faults, then peace; and what the checkers say of it."""
+"""One run of the simulator: three nodes, some clients, faults, then peace; and what the checkers say.
+
+See docs/simulation.md.
+"""
 
 import asyncio
 import random
