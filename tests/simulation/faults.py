@@ -9,10 +9,11 @@ from typing import Any, TypeAlias
 from ringhold.api.proto.ringhold.storage.v1.records_pb2 import Command, Row
 from ringhold.node import keyspace
 from ringhold.node import merge as merging
+from ringhold.node.attempts import Attempts
 from ringhold.node.consensus.groups import Groups, ReadAnswer
 from ringhold.node.keyspace import Bounds, Kind
 from ringhold.node.machine.dedupe import DedupeTable
-from ringhold.node.peers.exchange import RequestLost
+from ringhold.node.peers.exchange import RequestLost, RequestNotSent
 from ringhold.node.router import Router
 from ringhold.node.shards import NodeAnswer, Shards
 from ringhold.node.storage.engine import WriteBatch
@@ -114,17 +115,15 @@ def lost_means_not_applied() -> Iterator[None]:
     """A request without an answer counts as not applied and is sent again under a new request_id."""
 
     def make(original: Any) -> Any:
-        async def propose_once(self: Router, group: int, encoded: bytes, anchor_ms: int, timeout_s: float) -> Any:
-            try:
-                return await original(self, group, encoded, anchor_ms, timeout_s)
-            except RequestLost:
-                command = Command.FromString(encoded)
-                command.request_id = self._rng.randbytes(16)
-                return await original(self, group, command.SerializeToString(), anchor_ms, timeout_s)
+        async def failed(self: Attempts, error: Exception) -> None:
+            if isinstance(error, RequestLost) and self._command is not None:
+                self._command.request_id = self._rng.randbytes(16)
+                error = RequestNotSent("it will not have arrived")
+            await original(self, error)
 
-        return propose_once
+        return failed
 
-    with patched(Router, "_propose_once", make):
+    with patched(Attempts, "failed", make):
         yield
 
 
