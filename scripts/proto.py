@@ -43,6 +43,11 @@ def is_empty_service(path: Path) -> bool:
     return path.name.endswith("_pb2_grpc.py") and "Servicer" not in path.read_text()
 
 
+def is_same(made: Path, place: Path) -> bool:
+    """Whether the file in the repository is the one that was made now."""
+    return place.exists() and filecmp.cmp(made, place, shallow=False)
+
+
 def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder)
@@ -50,8 +55,9 @@ def main() -> int:
         places = {path: PROTO / path.relative_to(target / PACKAGE) for path in produced}
         if "--check" in sys.argv[1:]:
             wanted = set(places.values())
-            stale = [place for path, place in places.items() if not place.exists() or not filecmp.cmp(path, place, False)]
-            stale += [path for path in PROTO.rglob("*_pb2*.py*") if path not in wanted and "__pycache__" not in path.parts]
+            stale = [place for path, place in places.items() if not is_same(path, place)]
+            there = [path for path in PROTO.rglob("*_pb2*.py*") if "__pycache__" not in path.parts]
+            stale += [path for path in there if path not in wanted]
             for place in stale:
                 print(f"stale: {place.relative_to(ROOT)}; run `make proto`", file=sys.stderr)
             return 1 if stale else 0

@@ -1,6 +1,7 @@
 """What any gateway answers, over real gRPC: the contract, its errors, the older contract, health and reflection."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import grpc
 import pytest
@@ -42,7 +43,7 @@ def refused(call: Callable[[], object]) -> tuple[grpc.StatusCode, ErrorInfo]:
     """The status code and the one ErrorInfo of a call that fails."""
     with pytest.raises(grpc.RpcError) as caught:
         call()
-    status = rpc_status.from_call(caught.value)  # type: ignore[arg-type]
+    status = rpc_status.from_call(caught.value)
     assert status is not None, caught.value
     assert len(status.details) == 1
     detail = ErrorInfo()
@@ -106,7 +107,8 @@ def test_a_query_merges_all_shards_in_order(gateways: list[KVStub]) -> None:
         gateways[number % 3].Set(kv_pb2.SetRequest(key=key, value=b"", indexes=[entry("seven", value)]))
         wanted.append((value, key))
     for descending in (False, True):
-        found, token = [], b""
+        found: list[tuple[bytes, bytes]] = []
+        token = b""
         while True:
             request = kv_pb2.GetByIndexRequest(
                 index="seven", prefix=b"", descending=descending, limit=7, page_token=token
@@ -172,9 +174,7 @@ def test_a_repeated_batch_takes_effect_once(gateways: list[KVStub]) -> None:
         kv_pb2.Operation(set=kv_pb2.SetRequest(key=key, value=b"1", anchor=anchor)) for key, anchor in log_times.items()
     ]
     request = kv_pb2.BatchRequest(operations=operations, request_id=b"batch-1")
-    first, second = (
-        [result.set.version for result in gateway.Batch(request).results] for gateway in gateways[:2]
-    )
+    first, second = ([result.set.version for result in gateway.Batch(request).results] for gateway in gateways[:2])
     assert first == second
     assert min(first) > 0
 
@@ -238,7 +238,7 @@ def test_a_token_of_another_query_is_refused(gateways: list[KVStub]) -> None:
 
 def test_a_malformed_message_is_refused(channels: list[grpc.Channel]) -> None:
     """Bytes that are no protobuf message get an error, not a crash."""
-    call = channels[0].unary_unary("/ringhold.v1.KV/Get")
+    call: Callable[..., object] = channels[0].unary_unary("/ringhold.v1.KV/Get")
     code, info = refused(lambda: call(b"\xff\xff\xff", timeout=TIMEOUT_S))
     assert (code, info.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MESSAGE_MALFORMED")
 
@@ -259,11 +259,11 @@ def test_the_older_contract_works_unchanged(channels: list[grpc.Channel], gatewa
 
 def test_health_and_reflection(channels: list[grpc.Channel]) -> None:
     """Orchestrators and grpcurl find the services."""
-    health = health_pb2_grpc.HealthStub(channels[0])
+    health: Any = health_pb2_grpc.HealthStub(channels[0])
     for service in ("", "ringhold.v1.KV"):
         status = health.Check(health_pb2.HealthCheckRequest(service=service)).status
         assert status == health_pb2.HealthCheckResponse.SERVING
-    stub = reflection_pb2_grpc.ServerReflectionStub(channels[0])
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(channels[0])
     (answer,) = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
     names = {service.name for service in answer.list_services_response.service}
     assert {"ringhold.v1.KV", "ringhold.v1.Cluster", "api.DistributedStorageEngine", "grpc.health.v1.Health"} <= names

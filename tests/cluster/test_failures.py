@@ -1,4 +1,4 @@
-"""Nodes that are killed, stopped, started twice, or started wrongly: nothing acknowledged is lost, every error is clear."""
+"""Nodes that are killed, stopped, started twice, or started wrongly: nothing is lost, every error is clear."""
 
 import os
 import shutil
@@ -146,7 +146,10 @@ def test_a_folder_of_another_cluster_or_engine_is_refused(tmp_path: Path) -> Non
     (node,) = node_processes(tmp_path, 1)
     with running([node]):
         pass
-    for flags, belongs in ((["--cluster", "other"], "cluster 'ringhold'"), (["--engine", "rocksdb"], "engine 'sqlite'")):
+    for flags, belongs in (
+        (["--cluster", "other"], "cluster 'ringhold'"),
+        (["--engine", "rocksdb"], "engine 'sqlite'"),
+    ):
         node.arguments = flags
         node.start()
         assert node.wait() == 1
@@ -211,7 +214,8 @@ def test_a_copied_folder_is_recognised(tmp_path: Path) -> None:
 def small_disk(folder: Path, size: str) -> Iterator[Path]:
     """A device of its own, that a test may fill or make read-only."""
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    mounted = subprocess.run(command, capture_output=True, check=False)
     if mounted.returncode:
         pytest.skip(f"no right to mount: {mounted.stderr.decode().strip()}")
     try:

@@ -7,12 +7,11 @@ from random import Random
 
 import pytest
 
+from ringhold.node.storage.cache import CachedEngine
 from ringhold.node.storage.engine import Engine, EngineFailed, ViewGone, WriteBatch
 from ringhold.node.storage.folder import FolderError
 from ringhold.node.storage.memory import MemoryEngine
-from ringhold.node.storage.cache import CachedEngine
 from ringhold.node.storage.opening import ENGINES, open_engine
-
 
 CACHED = "cached sqlite"
 

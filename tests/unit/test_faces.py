@@ -7,6 +7,7 @@ from typing import cast
 import grpc
 import pytest
 from aiohttp import web
+from google.protobuf.message import Message
 from support.calls import face
 from support.polling import until
 
@@ -145,7 +146,7 @@ def test_the_deadline_leaves_time_to_say_why(timeout_s: float | None, allowed_s:
     """The work ends a little before the caller stops listening: the caller's time, a default, at most a minute."""
     now = 1_000.0
     calls = Calls(lambda: None, Limits(), StoppedClock(now), Supervisor(lambda _name, _error: None))
-    context = cast("grpc.aio.ServicerContext[bytes, kv_pb2.GetResponse]", Caller(timeout_s))
+    context = cast("grpc.aio.ServicerContext[bytes, Message]", Caller(timeout_s))
     assert calls._deadline(context) == pytest.approx(now + allowed_s - margin_s)
 
 
