@@ -43,13 +43,13 @@ def refused(call: Callable[[], object]) -> tuple[grpc.StatusCode, ErrorInfo]:
     """The status code and the one ErrorInfo of a call that fails."""
     with pytest.raises(grpc.RpcError) as caught:
         call()
-    status = rpc_status.from_call(caught.value)
+    status = rpc_status.from_call(caught.value)  # type: ignore[arg-type]
     assert status is not None, caught.value
     assert len(status.details) == 1
     detail = ErrorInfo()
     assert status.details[0].Unpack(detail)
     assert detail.domain == "ringhold"
-    return caught.value.code(), detail  # type: ignore[attr-defined]
+    return caught.value.code(), detail
 
 
 def test_every_gateway_answers_for_every_key(gateways: list[KVStub]) -> None:
