@@ -22,6 +22,9 @@ from .router import Proposal, Router
 from .scatter import Scatter
 
 REQUEST_ID_BYTES = 16
+MUTATIONS_PER_COMMAND_MAX = 96
+"""More of one partition in a batch become several commands: each is applied in one piece (P8)."""
+
 OPERATIONS_PER_SLICE = 256
 
 
@@ -161,7 +164,7 @@ class Gateway:
             await self._finish(share, self._begin(share, deadline), work)
 
     def _begin(self, share: "Share", deadline: float) -> Proposal:
-        command = self._command(share.request_id, share.anchor, share.mutations)
+        command = self._command(share.command_id, share.anchor, share.mutations)
         return self._router.begin(group_of_partition(share.partition), command, deadline)
 
     async def _finish(self, share: "Share", proposal: Proposal, work: "BatchWork") -> None:
@@ -203,13 +206,21 @@ class Gateway:
 
 @dataclass(slots=True)
 class Share:
-    """The mutations of a batch that are one command: one partition, one request_id."""
+    """The mutations of a batch that are one command: one partition, one request_id, and the number of the command.
+
+    Mutations that are too many for one command go on in the next, under the same request_id with a number behind it.
+    """
 
     partition: int
     request_id: bytes
+    number: int
     anchor: int
     positions: list[int] = field(default_factory=list)
     mutations: list[stored.Mutation] = field(default_factory=list)
+
+    @property
+    def command_id(self) -> bytes:
+        return self.request_id + b"/%d" % self.number if self.number else self.request_id
 
     def add(self, position: int, mutation: stored.Mutation) -> None:
         self.positions.append(position)
@@ -223,14 +234,17 @@ class BatchWork:
         self.results = [kv_pb2.OperationResult() for _ in range(operations)]
         self.reads: dict[int, list[tuple[int, bytes]]] = {}
         self.answer_bytes = 0
-        self.shares: dict[tuple[int, bytes], Share] = {}
+        self.shares: list[Share] = []
+        self._open: dict[tuple[int, bytes], Share] = {}
 
     def share(self, partition: int, request: kv_pb2.SetRequest | kv_pb2.DeleteRequest, shared_id: bytes) -> Share:
         """The command that a mutation belongs to; the first anchor given is the command's."""
-        request_id = request.request_id or shared_id
-        share = self.shares.get((partition, request_id))
-        if share is None:
-            share = self.shares[partition, request_id] = Share(partition, request_id, request.anchor)
+        key = (partition, request.request_id or shared_id)
+        share = self._open.get(key)
+        if share is None or len(share.mutations) == MUTATIONS_PER_COMMAND_MAX:
+            number = share.number + 1 if share else 0
+            share = self._open[key] = Share(partition, key[1], number, request.anchor)
+            self.shares.append(share)
         share.anchor = share.anchor or request.anchor
         return share
 
@@ -241,7 +255,7 @@ class BatchWork:
         alternating request_ids are ordered by the first of each.
         """
         by_partition: dict[int, list[Share]] = {}
-        for share in self.shares.values():
+        for share in self.shares:
             by_partition.setdefault(share.partition, []).append(share)
         lone: list[Share] = []
         chains: list[list[Share]] = []

@@ -158,7 +158,7 @@ class Router:
         leader = self._routes.leader(group)
         try:
             if leader == self._node_id or self._groups.leads(group):
-                ticket = self._groups.propose(group, encoded, anchor_ms)
+                ticket = self._groups.propose(group, encoded, anchor_ms, len(proposal.command.mutations))
                 return LandingHere(ticket, asyncio.get_running_loop().call_later(timeout_s, give_up, ticket))
             body = ProposeRequest(group=group, command=encoded, anchor_ms=anchor_ms)
             return LandingElsewhere(leader, self._exchange.request(leader, Request(propose=body), timeout_s))

@@ -183,7 +183,7 @@ def share_of(limit: int, groups: int, groups_in_all: int) -> int:
     out short for it, once in some ten thousand, ends with a token as any other.
 
     >>> share_of(100, 21, 64), share_of(100, 64, 64), share_of(7, 21, 64)
-    (58, 100, 7)
+    (56, 100, 7)
     """
     mean = limit * groups / groups_in_all
     return min(limit, ceil(mean + 4 * sqrt(mean)))

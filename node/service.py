@@ -15,6 +15,7 @@ from ..api.proto.ringhold.internal.v1.peer_pb2 import (
     Reply,
     Request,
 )
+from ..api.proto.ringhold.storage.v1.records_pb2 import Command
 from ..ring.topology import SYSTEM_GROUP
 from .consensus.groups import AnchorOutOfRange, Groups, NotLeader, Ticket
 from .machine.machine import UnknownCommand
@@ -60,14 +61,15 @@ class PeerService:
         return ReadReply(rows=rows, term=answer.term, log_time_ms=answer.log_time_ms)
 
     def _propose(self, request: ProposeRequest, respond: Respond) -> None:
-        check_proposal(request)
+        mutations = len(proposed(request).mutations)
 
         def answer(ticket: Ticket) -> None:
             applied = ticket.result()
             reply = ProposeReply(outcome=applied.outcome, term=applied.term, log_time_ms=applied.log_time_ms)
             respond(Reply(propose=reply))
 
-        self._groups.propose(request.group, request.command, request.anchor_ms).add_done_callback(answer)
+        ticket = self._groups.propose(request.group, request.command, request.anchor_ms, mutations)
+        ticket.add_done_callback(answer)
 
     async def _query(self, request: QueryRequest, respond: Respond) -> None:
         try:
@@ -79,8 +81,11 @@ class PeerService:
         respond(Reply(query=QueryReply(matches=matches, cut=answer.cut, refused=refused)))
 
 
-def check_proposal(request: ProposeRequest) -> None:
-    """Raises RingholdError for a command that must not get into a log: one that can't be read stops every replica."""
+def proposed(request: ProposeRequest) -> Command:
+    """The command in a peer's request. Raises RingholdError for one that must not get into a log.
+
+    A command that can't be read would stop every replica.
+    """
     if request.group == SYSTEM_GROUP:
         raise RingholdError("UNKNOWN_REQUEST", "the system group takes no commands of peers")
     try:
@@ -89,3 +94,4 @@ def check_proposal(request: ProposeRequest) -> None:
         raise RingholdError("UNKNOWN_REQUEST", f"this node can't carry it out: {error}") from error
     if command.anchor_ms != request.anchor_ms:
         raise RingholdError("UNKNOWN_REQUEST", "the anchors of the request and of its command differ")
+    return command

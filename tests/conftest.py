@@ -1,6 +1,8 @@
 """What holds for every test: the package under test, CI's rule on skips, seeds, hypothesis profiles."""
 
 import os
+import signal
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -9,6 +11,9 @@ from hypothesis import HealthCheck, settings
 from support.skips import allowed_patterns, unlisted
 
 import ringhold
+
+# Last on the path, or the repository's own files would hide the installed package's metadata.
+sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 ALLOWED_SKIPS = Path(__file__).with_name("allowed_skips.txt")
 SKIPPED = pytest.StashKey[dict[str, str]]()
@@ -33,6 +38,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[SKIPPED] = {}
+    # A run in the background of a shell ignores Ctrl-C, and so would the commands that tests interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # Removed from the environment at once: the nodes that tests start refuse names that they don't know.
     if os.environ.pop("RINGHOLD_TEST_INSTALLED", "") == "1":
         require_installed(Path(ringhold.__file__))

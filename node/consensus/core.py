@@ -33,6 +33,15 @@ class Committed(Generic[Ticket]):
     tickets: Sequence[Ticket]
 
 
+@dataclass(frozen=True, slots=True)
+class Opened(Generic[Ticket]):
+    """A command that waits for its entry."""
+
+    command: bytes
+    ticket: Ticket
+    weight: int
+
+
 class Replica(Generic[Ticket]):
     """Leader of a group of one. A `Ticket` is whatever the shell wants back with the outcome of a command."""
 
@@ -45,8 +54,7 @@ class Replica(Generic[Ticket]):
         self._log_time_ms = max(1, recovered.log_time_ms)  # 0 stands for an anchor that is not set
         self._office_began = 0.0
         self._term_began_index: int | None = None
-        self._open: list[bytes] = []
-        self._open_tickets: list[Ticket] = []
+        self._open: list[Opened[Ticket]] = []
         self._uncommitted: list[Committed[Ticket]] = []
         for index, entry in recovered.entries:
             self.last_index = index
@@ -83,25 +91,24 @@ class Replica(Generic[Ticket]):
             return self._log_time_ms
         return self._log_time_ms + int((now - self._office_began) * 1000)
 
-    def propose(self, command: bytes, ticket: Ticket) -> None:
-        """Put a command into the open entry."""
+    def propose(self, command: bytes, ticket: Ticket, weight: int = 1) -> None:
+        """Put a command into the open entry. `weight` is how many mutations it has: what applying it will take."""
         assert self.leads, "a command was proposed to a replica that does not lead"
-        self._open.append(command)
-        self._open_tickets.append(ticket)
+        self._open.append(Opened(command, ticket, weight))
 
     @property
     def has_open(self) -> bool:
         """Whether proposed commands wait for `ready`."""
         return bool(self._open)
 
-    def ready(self, now: float, commands_max: int, bytes_max: int) -> list[tuple[int, LogEntry]]:
+    def ready(self, now: float, weight_max: int, bytes_max: int) -> list[tuple[int, LogEntry]]:
         """The entries to store now: one with the first open commands, up to the bounds; or none."""
         if not self._open:
             return []
-        count = within_bounds(self._open, commands_max, bytes_max)
-        commands, tickets = self._open[:count], self._open_tickets[:count]
-        del self._open[:count], self._open_tickets[:count]
-        return self._append(commands, tickets, now)
+        count = within_bounds([(opened.weight, len(opened.command)) for opened in self._open], weight_max, bytes_max)
+        taken = self._open[:count]
+        del self._open[:count]
+        return self._append([opened.command for opened in taken], [opened.ticket for opened in taken], now)
 
     def persisted(self, index: int) -> None:
         """The log is durable up to `index`: the own copy, a majority of one, counts only now (figure 2; P1)."""
@@ -126,15 +133,16 @@ class Replica(Generic[Ticket]):
         return [(self.last_index, entry)]
 
 
-def within_bounds(commands: Sequence[bytes], commands_max: int, bytes_max: int) -> int:
-    """How many of the first commands fit; one at least.
+def within_bounds(commands: Sequence[tuple[int, int]], weight_max: int, bytes_max: int) -> int:
+    """How many of the first commands, each a (weight, bytes), fit; one at least.
 
-    >>> within_bounds([b"aaa", b"b", b"c"], 2, 10), within_bounds([b"aaa", b"b"], 2, 3), within_bounds([b"aaa"], 2, 1)
-    (2, 1, 1)
+    >>> within_bounds([(1, 3), (1, 1), (1, 1)], 2, 10), within_bounds([(1, 3), (1, 1)], 2, 3)
+    (2, 1)
     """
-    size = len(commands[0])
-    for count, command in enumerate(commands[1:commands_max], 1):
-        size += len(command)
-        if size > bytes_max:
+    weight = size = 0
+    for count, (command_weight, command_bytes) in enumerate(commands):
+        weight += command_weight
+        size += command_bytes
+        if count and (weight > weight_max or size > bytes_max):
             return count
-    return min(len(commands), commands_max)
+    return len(commands)

@@ -6,6 +6,7 @@ knows nothing of what is asked; it says truthfully whether a request that failed
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -40,6 +41,7 @@ class ExchangeConfig:
     frame_bytes_max: raising it makes fewer, larger messages, that hold back what comes after them.
     frame_messages_max: raising it makes the receiver's one callback per frame longer.
     requests_waiting_max: requests per peer without an answer; more are refused.
+    flush_s_max: at a stop, how long to wait for what is unsent; raising it delays the stop when a peer hangs.
     replies_waiting_max: replies per peer that it does not take; at more its session is ended.
     """
 
@@ -47,6 +49,7 @@ class ExchangeConfig:
     frame_messages_max: int = 256
     requests_waiting_max: int = 4_096
     replies_waiting_max: int = 8_192
+    flush_s_max: float = 1.0
 
 
 @dataclass(slots=True)
@@ -67,12 +70,18 @@ class Channel:
     requests: list[Request] = field(default_factory=list)
     replies: list[Reply] = field(default_factory=list)
     filled: asyncio.Event = field(default_factory=asyncio.Event)
+    flushed: asyncio.Event = field(default_factory=asyncio.Event)
     pump: asyncio.Task[None] | None = None
 
     @property
     def has_company(self) -> bool:
         """Whether more than one message is under way, so that others may be about to come."""
         return len(self.waiting) > 1 or len(self.replies) > 1
+
+    def fill(self) -> None:
+        """Something waits to be sent."""
+        self.flushed.clear()
+        self.filled.set()
 
     def unsent(self) -> int:
         return len(self.requests) + len(self.replies)
@@ -110,6 +119,11 @@ class Exchange:
         return sum(len(channel.waiting) for channel in self._channels.values())
 
     async def stop(self) -> None:
+        """End all sessions, after what waits in them has been handed over; at the latest after `flush_s_max`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._config.flush_s_max):
+                for channel in list(self._channels.values()):
+                    await channel.flushed.wait()
         await self._transport.stop()
         for channel in list(self._channels.values()):
             self.session_ended(channel.session)
@@ -132,7 +146,7 @@ class Exchange:
         waiting = Waiting(loop.create_future(), timer)
         channel.waiting[request.id] = waiting
         channel.requests.append(request)
-        channel.filled.set()
+        channel.fill()
         return waiting.answer
 
     def session_began(self, session: Session) -> None:
@@ -141,6 +155,7 @@ class Exchange:
             earlier.session.close()
             self.session_ended(earlier.session)
         channel = Channel(session)
+        channel.flushed.set()
         self._channels[session.peer_id] = channel
         channel.pump = self._supervisor.spawn(f"frames to {session.peer_id}", self._pump(channel))
 
@@ -172,7 +187,7 @@ class Exchange:
         def respond(reply: Reply) -> None:
             reply.id = number
             channel.replies.append(reply)
-            channel.filled.set()
+            channel.fill()
             if len(channel.replies) > self._config.replies_waiting_max:
                 channel.session.close()
                 self.session_ended(channel.session)
@@ -201,8 +216,12 @@ class Exchange:
                 if channel.has_company:
                     await gathered(channel.unsent)
                 await channel.session.send(self._take_frame(channel))
+                if not channel.unsent():
+                    channel.flushed.set()
         except SessionEnded:
             self.session_ended(channel.session)
+        finally:
+            channel.flushed.set()
 
     def _take_frame(self, channel: Channel) -> Frame:
         """Everything that waits, up to the bounds of a frame; at least one message."""

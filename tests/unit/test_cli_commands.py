@@ -377,7 +377,10 @@ def test_interrupt(cluster: FakeCluster) -> None:
     waiting = subprocess.Popen(
         [sys.executable, "-m", "ringhold", "get", "k", "--endpoints", cluster.endpoints[0]], stderr=subprocess.PIPE
     )
-    wait_until(lambda: cluster.calls_of("Get"), "the node is asked")
-    waiting.send_signal(signal.SIGINT)
-    _, complaint = waiting.communicate(timeout=5)
+    try:
+        wait_until(lambda: cluster.calls_of("Get"), "the node is asked")
+        waiting.send_signal(signal.SIGINT)
+        _, complaint = waiting.communicate(timeout=20)
+    finally:
+        waiting.kill()
     assert (waiting.returncode, complaint) == (130, b"")

@@ -236,6 +236,37 @@ async def test_a_cancelled_wait_is_forgotten_when_its_reply_comes() -> None:
 
 
 @virtual
+async def test_what_was_answered_before_a_stop_still_leaves() -> None:
+    """A peer whose command was applied hears of it, unless it takes nothing any more."""
+    async with exchanging() as peers:
+        session = peers.connect()
+        session.taking.clear()
+        peers.exchange.frame_received(session, Frame(requests=[question(7)]))
+        (_, respond) = peers.server.asked[0]
+        respond(Reply(describe=DescribeReply(replicas=7)))
+        stopping = asyncio.ensure_future(peers.exchange.stop())
+        await turns()
+        assert not peers.transport.is_stopped
+        session.taking.set()
+        await stopping
+        assert [reply.describe.replicas for reply in session.replies] == [7]
+        assert peers.transport.is_stopped
+
+
+@virtual
+async def test_a_peer_that_takes_nothing_does_not_hold_up_a_stop() -> None:
+    """Waiting for it has a limit."""
+    async with exchanging() as peers:
+        session = peers.connect()
+        session.taking.clear()
+        peers.ask(0, timeout_s=60).add_done_callback(lambda answer: answer.exception())
+        await turns()
+        began = asyncio.get_running_loop().time()
+        await peers.exchange.stop()
+        assert asyncio.get_running_loop().time() - began == pytest.approx(ExchangeConfig().flush_s_max)
+
+
+@virtual
 async def test_stopping_ends_the_sessions_and_fails_what_waits() -> None:
     """Nobody waits for an answer that can't come."""
     async with exchanging() as peers:

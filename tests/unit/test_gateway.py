@@ -10,7 +10,7 @@ from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import Request
 from ringhold.api.proto.ringhold.storage.v1 import records_pb2 as stored
 from ringhold.api.proto.ringhold.v1 import kv_pb2
 from ringhold.node.consensus.groups import Applied
-from ringhold.node.gateway import accepted
+from ringhold.node.gateway import MUTATIONS_PER_COMMAND_MAX, accepted
 from ringhold.ring.hashing import partition_of
 
 
@@ -182,6 +182,22 @@ async def test_a_repeated_batch_takes_effect_once() -> None:
         assert [result.set.version for result in again] == [result.set.version for result in first] == [1, 1, 1]
         other = await batch(cluster, *(set_of(key, b"other", anchor=1) for key in keys), request_id=b"once")
         assert {result.error.reason for result in other} == {"REQUEST_ID_REUSED"}
+
+
+@virtual
+async def test_many_mutations_of_one_partition_become_several_commands() -> None:
+    """P8: no command is larger than can be applied in one piece; a repetition finds every one of them."""
+    async with small_cluster() as cluster:
+        key = cluster.key_in(cluster.partitions_of("b")[0])
+        operations = [set_of(key, b"%d" % number, anchor=1) for number in range(2 * MUTATIONS_PER_COMMAND_MAX + 5)]
+        first = await batch(cluster, *operations, request_id=b"many")
+        commands = commands_to(cluster, "b")
+        assert [command.request_id for command in commands] == [b"many", b"many/1", b"many/2"]
+        assert [len(command.mutations) for command in commands] == [MUTATIONS_PER_COMMAND_MAX] * 2 + [5]
+        versions = [result.set.version for result in first]
+        assert versions == list(range(1, len(operations) + 1))
+        again = await batch(cluster, *operations, request_id=b"many")
+        assert [result.set.version for result in again] == versions
 
 
 @pytest.mark.parametrize(

@@ -96,9 +96,9 @@ class CountingMachine(RecordMachine):
 @pytest.mark.parametrize("groups", [1, 5])
 @virtual
 async def test_a_slice_applies_no_more_than_its_bound(groups: int) -> None:
-    """P8: between two turns of the loop at most `applied_per_slice_max` commands are applied, however they came."""
+    """P8: between two turns of the loop no more is applied than `reads_per_slice_max` allows, however they came."""
     CountingMachine.applied, CountingMachine.turn = [], [0]
-    config = GroupsConfig(applied_per_slice_max=4)
+    config = GroupsConfig(reads_per_slice_max=8)
     engine = MemoryEngine(before_sync=lambda: turns(1))
     async with leading(engine, range(1, groups + 1), config, CountingMachine) as replicas:
         spinning = asyncio.ensure_future(spin(CountingMachine.turn))
@@ -125,7 +125,7 @@ async def spin(turn: list[int]) -> None:
 async def test_a_slice_is_bounded_in_bytes_too() -> None:
     """P8: large commands make small entries; one above the bound goes alone."""
     CountingMachine.applied, CountingMachine.turn = [], [0]
-    config = GroupsConfig(applied_bytes_per_slice_max=100)
+    config = GroupsConfig(bytes_per_slice_max=100)
     async with leading(MemoryEngine(), [1], config, CountingMachine) as replicas:
         sizes = (10, 10, 300, 10)
         tickets = [
@@ -202,7 +202,7 @@ async def test_too_many_commands_are_overload_until_some_are_answered(config: Gr
 async def test_a_drain_answers_what_was_accepted_and_refuses_the_rest() -> None:
     """No accepted command is left without an answer; a later one is told that nothing was appended."""
     gate = Gate()
-    async with leading(MemoryEngine(before_sync=gate.wait), [1], GroupsConfig(applied_per_slice_max=2)) as replicas:
+    async with leading(MemoryEngine(before_sync=gate.wait), [1], GroupsConfig(reads_per_slice_max=4)) as replicas:
         gate.close()
         tickets = [propose(replicas, 1, set_of(b"%d" % number), request_id=b"%d" % number) for number in range(7)]
         draining = asyncio.ensure_future(replicas.drain())
@@ -311,7 +311,7 @@ async def test_a_crash_at_any_point_leaves_a_prefix_with_all_that_was_acknowledg
     """P1, P4: whole commands in their order, all acknowledged ones among them, and index entries equal to the rows."""
     rng = Random(seed)
     engine = MemoryEngine(before_sync=lambda: turns(rng.randint(0, 3)))
-    config = GroupsConfig(applied_per_slice_max=rng.choice((1, 2, 100)))
+    config = GroupsConfig(reads_per_slice_max=rng.choice((2, 4, 200)))
     async with leading(engine, [1, 2], config) as replicas:
         writers = [Writer(replicas, group, rng) for group in (1, 2)]
         for _ in range(rng.randint(1, 60)):

@@ -3,7 +3,7 @@
 from ringhold.api.proto.ringhold.storage.v1.records_pb2 import LogEntry
 from ringhold.node.consensus.core import Recovered, Replica
 
-BOUNDS = {"commands_max": 100, "bytes_max": 1_000}
+BOUNDS = {"weight_max": 100, "bytes_max": 1_000}
 
 
 def fresh() -> Replica[str]:
@@ -97,7 +97,7 @@ def test_an_entry_takes_no_more_than_its_bounds() -> None:
         replica.propose(name.encode(), name)
     entries, more = [], []
     for _ in range(2):
-        entries += replica.ready(11.0, commands_max=2, bytes_max=100)
+        entries += replica.ready(11.0, weight_max=2, bytes_max=100)
         more.append(replica.has_open)
     assert [list(entry.commands) for _, entry in entries] == [[b"a", b"b"], [b"c"]]
     assert more == [True, False]
