@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ..api.limits import Limits
+from .storage.cache import CACHE_BYTES_MAX
 
 Address: TypeAlias = tuple[str, int]
 
@@ -19,6 +20,7 @@ LOG_FORMATS = ("text", "json")
 PARTITIONS_MAX = 65_536
 WEIGHT_MAX = 1_000
 NODES_MAX = 1_000
+ROW_CACHE_BYTES_MAX = 64 * 1024**3
 NAME_LENGTH_MAX = 253  # the longest DNS name, which a pod may carry
 
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
@@ -66,6 +68,8 @@ class NodeConfig:
     """Slices of the hash space, a power of two, fixed when the cluster is formed. More of them spread load finer and
     cost memory and messages each."""
     limits: Limits = field(default_factory=Limits)
+    row_cache_bytes: int = CACHE_BYTES_MAX
+    """Memory for rows that are read often; 0: none. More of them are read without the engine, in a larger process."""
     drain_timeout_s: float = 4.0
     """Time for running requests to end at a stop. Longer loses fewer of them and delays the restart."""
     log_level: str = "info"
@@ -107,6 +111,8 @@ class NodeConfig:
             raise ConfigError("weight", f"{self.weight} is not between 1 and {WEIGHT_MAX}")
         if not 1 <= self.partitions <= PARTITIONS_MAX or self.partitions.bit_count() != 1:
             raise ConfigError("partitions", f"{self.partitions} is not a power of two between 1 and {PARTITIONS_MAX}")
+        if not 0 <= self.row_cache_bytes <= ROW_CACHE_BYTES_MAX:
+            raise ConfigError("row_cache_bytes", f"{self.row_cache_bytes} is not between 0 and {ROW_CACHE_BYTES_MAX}")
         if not 0 <= self.drain_timeout_s <= 3_600:
             raise ConfigError("drain_timeout_s", f"{self.drain_timeout_s} is not between 0 and 3600 seconds")
 

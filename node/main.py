@@ -108,7 +108,7 @@ async def running(config: NodeConfig, fail: Callable[[str, BaseException], None]
         listener = bind_http(config.http)
         stack.callback(listener.close)
         identity = begin(folder, config)
-        engine = CachedEngine(open_engine(config.engine, folder.engine_path))
+        engine = opened(folder, config)
         stack.callback(engine.close)
         guard = ClusterGuard(config.cluster, lambda: node.store.cluster_id)
         exchange = HttpExchange(guard)
@@ -128,6 +128,12 @@ def begin(folder: DataFolder, config: NodeConfig) -> Identity:
     name = config.name or (stored.name if stored else f"node-{secrets.token_hex(3)}")
     folder.open_identity(name=name, cluster=config.cluster, engine=config.engine)
     return folder.begin_generation()
+
+
+def opened(folder: DataFolder, config: NodeConfig) -> Engine:
+    """The engine of the folder, with a cache of rows unless that is off."""
+    engine = open_engine(config.engine, folder.engine_path)
+    return CachedEngine(engine, config.row_cache_bytes) if config.row_cache_bytes else engine
 
 
 def assemble(
