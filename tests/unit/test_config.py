@@ -122,7 +122,7 @@ def test_limits_merge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_setting_has_a_variable(setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each field of NodeConfig is read from its variable."""
     values = {"weight": "3", "expect": "1", "partitions": "128", "drain_timeout_s": "3", "engine": "rocksdb"}
-    values |= {"log_level": "debug", "log_format": "json", "seeds": "s:1"}
+    values |= {"log_level": "debug", "log_format": "json", "seeds": "s:1", "row_cache_bytes": "0"}
     values |= dict.fromkeys(("grpc", "http", "advertise_grpc", "advertise_http"), "h:1")
     value = values.get(setting, "text")
     monkeypatch.setenv(f"RINGHOLD_{setting.upper()}", value)
