@@ -46,6 +46,9 @@ HARD_MESSAGE_BYTES_MAX_FACTOR = 4
 """Messages up to this multiple of the limit are read, to be refused with a clear error; larger ones by the library."""
 
 
+CONNECTION_AGE_MS_MAX = 30 * 60 * 1000
+"""After this a client is asked to connect anew, and so hears of nodes that came; calls and streams under way go on."""
+
 GC_YOUNG_OBJECTS = 20_000
 """New objects between two collections of the youngest; Python's 700 cost a tenth of a batch's time."""
 
@@ -208,6 +211,7 @@ def grpc_server(limits: Limits) -> grpc.aio.Server:
             ("grpc.max_send_message_length", -1),
             ("grpc.max_metadata_size", limits.metadata_bytes_max),
             ("grpc.max_concurrent_streams", limits.streams_per_connection_max),
+            ("grpc.max_connection_age_ms", CONNECTION_AGE_MS_MAX),
             ("grpc.keepalive_time_ms", 10_000),
             ("grpc.keepalive_timeout_ms", 5_000),
             ("grpc.keepalive_permit_without_calls", 1),
