@@ -1,5 +1,7 @@
 """What any gateway answers, over real gRPC: the contract, its errors, the older contract, health and reflection."""
 
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -292,8 +294,6 @@ def test_cluster_topology_status_and_explain(
 
 def test_metrics_count_requests(shared_three: Sequence[NodeProcess], gateways: list[KVStub]) -> None:
     """/metrics is there and counts finished calls by method and reason."""
-    import urllib.request
-
     gateways[0].Set(RECORD)
     with urllib.request.urlopen(f"http://{shared_three[0].http}/metrics", timeout=5) as response:
         text = response.read().decode()
@@ -313,3 +313,40 @@ def test_a_batch_whose_answer_is_too_large_says_so(gateways: list[KVStub]) -> No
     assert answer.ByteSize() <= 4 * KIB * KIB
     for key in keys:
         gateways[0].Delete(kv_pb2.DeleteRequest(key=key))
+
+
+def posted(http: str, route: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
+    """Status and body of a POST to a gossip route."""
+    request = urllib.request.Request(f"http://{http}/gossip/v1/{route}", data=body, headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
+            return response.status, response.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read()
+
+
+ROUTES = ("ping", "indirect-ping", "sync", "push", "formation", "topology")
+OURS = {"Ringhold-Cluster": "ringhold"}
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_every_gossip_route_is_guarded(shared_three: Sequence[NodeProcess], route: str) -> None:
+    """Another cluster, no cluster, too large or encoded bodies are refused with a clear text, garbage changes nothing."""
+    http = shared_three[0].http
+    refusals = [
+        (400, b"", {}),
+        (403, b"", {"Ringhold-Cluster": "other"}),
+        (403, b"", {**OURS, "Ringhold-Cluster-Id": "ffff"}),
+        (413, bytes(256 * KIB + 1), OURS),
+        (415, b"x", {**OURS, "Content-Encoding": "gzip"}),
+    ]
+    for status, body, headers in refusals:
+        assert posted(http, route, body, headers)[0] == status
+    for garbage in (b"\xff\x00", b"[]", b"{}", b'{"sender": 1}', b"[" * 10_000):
+        status, answer = posted(http, route, garbage, OURS)
+        if route in {"formation", "topology"}:  # they ask for nothing, and look at no body
+            assert (status, b"cluster_id" in answer) == (200, True)
+        else:
+            assert status == 400
+    assert shared_three[0].is_ready()

@@ -8,7 +8,6 @@ import pytest
 from ringhold.api.client.calls import Answered, Call, Fail, Failed, Finish, Send, Sleep, Slept
 from ringhold.api.client.config import ClientConfig
 from ringhold.api.client.core import Core
-from ringhold.api.client.fate import ReadFate
 from ringhold.api.client.operations import Delete, Get, Set
 from ringhold.api.client.results import Record
 from ringhold.api.errors import RingholdError, error_for
@@ -493,13 +492,3 @@ def test_a_client_needs_endpoints(endpoints: Any) -> None:
     """An empty address is refused at the start, not at the first call."""
     with pytest.raises(ValueError, match="addresses"):
         Core(endpoints, 10.0, ClientConfig(), random.Random(1))
-
-
-def test_a_read_that_ends_in_silence_tells_what_a_node_said_before() -> None:
-    """A typed refusal says more than the timeout of the attempt after it."""
-    fate = ReadFate()
-    refusal = error_for("INCOMPLETE", "3 is missing", {"missing": "3"})
-    assert fate.judge(refusal) is None
-    for reason in ("NO_ANSWER", "NO_ENDPOINT", "DRAINING"):
-        assert fate.judge(error_for(reason, "silence")) is None
-    assert fate.ending() is refusal
