@@ -332,7 +332,7 @@ OURS = {"Ringhold-Cluster": "ringhold"}
 
 @pytest.mark.parametrize("route", ROUTES)
 def test_every_gossip_route_is_guarded(shared_three: Sequence[NodeProcess], route: str) -> None:
-    """Another cluster, no cluster, too large or encoded bodies are refused with a clear text, garbage changes nothing."""
+    """Another cluster, no cluster, too large or encoded bodies are refused; garbage changes nothing."""
     http = shared_three[0].http
     refusals = [
         (400, b"", {}),
