@@ -4,6 +4,7 @@ import random
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -18,6 +19,7 @@ States: TypeAlias = dict[bytes, set[bytes | None]]
 ROUNDS = 15
 WRITERS = 3
 KEYS_PER_WRITER = 100
+WRITES_PER_ROUND = 50
 
 
 class Writer(threading.Thread):
@@ -72,6 +74,10 @@ def writing(nodes: Sequence[NodeProcess], seed: int, known: Sequence[States]) ->
             writer.stop()
 
 
+def have_written(writers: Sequence[Writer]) -> bool:
+    return all(writer.acknowledged >= WRITES_PER_ROUND for writer in writers)
+
+
 def value_of(client: Client, key: bytes) -> bytes | None:
     try:
         return client.get(key).value
@@ -100,7 +106,7 @@ def test_kill_9_round_after_round(tmp_path: Path, engine: str) -> None:
     with running(node_processes(tmp_path, 3, ["--engine", engine])) as nodes:
         for round_number in range(ROUNDS):
             with writing(nodes, 1_000 * round_number, known) as writers:
-                wait_until(lambda writers=writers: all(writer.acknowledged >= 50 for writer in writers), "load")
+                wait_until(partial(have_written, writers), "load")
                 for node in rng.sample(list(nodes), rng.randint(1, 3)):
                     node.kill()
             for node in nodes:
