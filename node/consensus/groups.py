@@ -81,6 +81,7 @@ class GroupsConfig:
     reads_per_slice_max, bytes_per_slice_max: what is applied before the event loop gets its turn again, and so also the
     most that one entry takes. A command reads its record and the row of each mutation, at 15 to 20 microseconds each,
     all that follows included (P8: 5 ms).
+    bytes_per_tick_max: appended by all groups together in one write; groups that find no room wait for the next tick.
     answer_bytes_max: rows read for one batch from one group; more are refused, for answers have a limit too.
     applied_log_max: applied entries that stay in the log until they are dropped together. Lower: more work per tick.
     """
@@ -89,6 +90,7 @@ class GroupsConfig:
     bytes_waiting_max: int = 64 * MIB
     reads_per_slice_max: int = 192
     bytes_per_slice_max: int = 64 * KIB
+    bytes_per_tick_max: int = 512 * KIB
     applied_log_max: int = 256
     answer_bytes_max: int = 3 * MIB
 
@@ -251,15 +253,20 @@ class Groups:
     def _append_ready(self, batch: WriteBatch) -> list[tuple[int, int]]:
         """Put one entry for each group with open commands into the batch; what does not fit waits for the next tick."""
         now, config = self._clock.now(), self._config
-        appended = []
-        for group in self._dirty:
-            entries = self._replicas[group].ready(now, config.reads_per_slice_max // 2, config.bytes_per_slice_max)
-            if entries:
+        appended: list[tuple[int, int]] = []
+        size = 0
+        dirty, self._dirty = self._dirty, {}
+        for group in dirty:
+            replica = self._replicas[group]
+            if size < config.bytes_per_tick_max:
+                entries = replica.ready(now, config.reads_per_slice_max // 2, config.bytes_per_slice_max)
                 put_entries(batch, group, entries)
-                appended.append((group, entries[-1][0]))
+                appended += [(group, index) for index, _ in entries]
+                size += sum(entry.ByteSize() for _, entry in entries)
+            if replica.has_open:
+                self._dirty[group] = None
         appended += self._campaigned
         self._campaigned = []
-        self._dirty = {group: None for group in self._dirty if self._replicas[group].has_open}
         return appended
 
     def _write_slice(self, slice_: list[Work], batch: WriteBatch) -> None:

@@ -136,6 +136,36 @@ async def test_a_slice_is_bounded_in_bytes_too() -> None:
     assert [commands for _, commands in CountingMachine.applied if commands] == [2, 1, 1]
 
 
+class SizingEngine(MemoryEngine):
+    """Notes how many bytes of log each batch brings."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.appended: list[int] = []
+
+    def write(self, batch: WriteBatch) -> None:
+        logged = (len(value) for key, value in batch.puts.items() if keyspace.kind_of(key) is keyspace.Kind.LOG)
+        self.appended.append(sum(logged))
+        super().write(batch)
+
+
+@virtual
+async def test_a_tick_appends_a_bounded_amount_for_all_groups_together() -> None:
+    """P8: groups that find no room wait for the next tick, and then come first."""
+    engine = SizingEngine()
+    groups = range(1, 21)
+    async with leading(engine, groups, GroupsConfig(bytes_per_tick_max=2_000)) as replicas:
+        engine.appended.clear()
+        tickets = [
+            propose(replicas, group, set_of(b"k", bytes(500)), request_id=b"%d:%d" % (group, number))
+            for number in range(3)
+            for group in groups
+        ]
+        await asyncio.gather(*tickets)
+    assert 1_000 < max(engine.appended) < 2_000 + 2_500
+    assert sum(engine.appended) > 60 * 500
+
+
 @virtual
 async def test_reads_are_refused_before_the_first_entry_of_the_term() -> None:
     """A new leader names itself but reads nothing until its own first entry is applied."""
