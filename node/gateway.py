@@ -6,7 +6,6 @@ where the input is wrong (P9).
 
 import asyncio
 import random
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -94,7 +93,8 @@ class Gateway:
         work = BatchWork(len(request.operations))
         await self._plan(request, work)
         lone, chains = work.commands()
-        begun = [(share, self._begin(share, deadline)) for share in lone]
+        commands = [(group_of_partition(share.partition), self._command_of(share)) for share in lone]
+        begun = list(zip(lone, self._router.begin_many(commands, deadline), strict=True))
         tasks = [self._batch_reads(partition, items, work, deadline) for partition, items in work.reads.items()]
         tasks += [self._batch_chain(chain, work, deadline) for chain in chains]
         tasks += [self._batch_lone(begun, work)]
@@ -147,25 +147,28 @@ class Gateway:
                 work.results[position] = failed(error)
 
     async def _batch_lone(self, begun: Sequence[tuple["Share", Proposal]], work: "BatchWork") -> None:
-        """Commands that no other one of the batch waits for: all are under way, and answer as one."""
-        waiting = deque(begun)
+        """Commands that no other one waits for: all are under way, and those that must go again go side by side."""
+        again: list[tuple[Share, Proposal]] = []
         try:
-            while waiting:
-                share, proposal = waiting[0]
-                await self._finish(share, proposal, work)
-                waiting.popleft()
-        finally:
-            for _, proposal in waiting:
+            for share, proposal in begun:
+                if await proposal.landed():
+                    await self._finish(share, proposal, work)
+                else:
+                    again.append((share, proposal))
+        except asyncio.CancelledError:
+            for _, proposal in begun:
                 proposal.abandon()
+            raise
+        await asyncio.gather(*(self._finish(share, proposal, work) for share, proposal in again))
 
     async def _batch_chain(self, chain: Sequence["Share"], work: "BatchWork", deadline: float) -> None:
         """Commands that change the same keys, one after the other."""
         for share in chain:
-            await self._finish(share, self._begin(share, deadline), work)
+            proposal = self._router.begin(group_of_partition(share.partition), self._command_of(share), deadline)
+            await self._finish(share, proposal, work)
 
-    def _begin(self, share: "Share", deadline: float) -> Proposal:
-        command = self._command(share.command_id, share.anchor, share.mutations)
-        return self._router.begin(group_of_partition(share.partition), command, deadline)
+    def _command_of(self, share: "Share") -> stored.Command:
+        return self._command(share.command_id, share.anchor, share.mutations)
 
     async def _finish(self, share: "Share", proposal: Proposal, work: "BatchWork") -> None:
         topology = self._topology()

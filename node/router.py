@@ -6,12 +6,19 @@ logged outcome ends that doubt: the same command is repeated, with its request_i
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from ..api.errors import RingholdError, Unavailable, error_for
-from ..api.proto.ringhold.internal.v1.peer_pb2 import Failure, ProposeRequest, ReadRequest, Reply, Request
+from ..api.proto.ringhold.internal.v1.peer_pb2 import (
+    Failure,
+    ProposeManyRequest,
+    ProposeRequest,
+    ReadRequest,
+    Reply,
+    Request,
+)
 from ..api.proto.ringhold.storage.v1.records_pb2 import VERDICT_EXPIRED, Command, Outcome
 from .attempts import Attempts, AttemptsConfig
 from .clock import Clock
@@ -19,6 +26,9 @@ from .consensus.groups import AnchorOutOfRange, Applied, Groups, NotLeader, Read
 from .machine.dedupe import DEDUPE_WINDOW_MS
 from .peers.exchange import Exchange, RequestLost, RequestNotSent
 from .routes import Routes
+
+PROPOSALS_PER_REQUEST_MAX = 64
+"""Commands of a batch in one request: the node that gets it takes them all in one callback (P8)."""
 
 
 class LandingHere(NamedTuple):
@@ -33,6 +43,8 @@ class LandingElsewhere(NamedTuple):
 
     leader: str
     reply: asyncio.Future[Reply]
+    position: int | None = None
+    """Among the replies, if several commands share the request."""
 
 
 Landing: TypeAlias = LandingHere | LandingElsewhere | Exception
@@ -49,13 +61,24 @@ class Proposal:
     attempts: Attempts
     landing: Landing | None = None
 
+    async def landed(self) -> bool:
+        """Return when the first attempt has ended: whether it gave an outcome, so that `finish` need not wait."""
+        match self.landing:
+            case LandingHere(ticket, _):
+                await ended(ticket)
+                return succeeds(ticket)
+            case LandingElsewhere(_, reply, position):
+                await ended(reply)
+                return succeeds(reply) and is_outcome(reply.result(), position)
+        return False
+
     def abandon(self) -> None:
         """Nobody waits for the outcome any more; the attempt under way may still take effect."""
         match self.landing:
             case LandingHere(ticket, timer):
                 ticket.cancel()
                 timer.cancel()
-            case LandingElsewhere(_, reply):
+            case LandingElsewhere(_, reply, _):
                 reply.cancel()
 
 
@@ -100,12 +123,30 @@ class Router:
 
         Without an anchor it gets one here: it is the same in every attempt that counts.
         """
+        proposal = self._proposal(group, command, deadline)
+        proposal.landing = self._launch(proposal)
+        return proposal
+
+    def begin_many(self, commands: Iterable[tuple[int, Command]], deadline: float) -> list[Proposal]:
+        """`begin` for many (group, command), in their order; those for one node share a request, and land together."""
+        proposals = [self._proposal(group, command, deadline) for group, command in commands]
+        elsewhere: dict[str, list[Proposal]] = {}
+        for proposal in proposals:
+            leader = self._routes.leader(proposal.group)
+            if leader == self._node_id or self._groups.leads(proposal.group):
+                proposal.landing = self._launch(proposal)
+            else:
+                elsewhere.setdefault(leader, []).append(proposal)
+        for leader, some in elsewhere.items():
+            for start in range(0, len(some), PROPOSALS_PER_REQUEST_MAX):
+                self._launch_many(leader, some[start : start + PROPOSALS_PER_REQUEST_MAX])
+        return proposals
+
+    def _proposal(self, group: int, command: Command, deadline: float) -> Proposal:
         chosen_here = not command.anchor_ms
         if chosen_here:
             command.anchor_ms = self._anchor(group)
-        proposal = Proposal(group, command, chosen_here, self._attempts(group, deadline, command))
-        proposal.landing = self._launch(proposal)
-        return proposal
+        return Proposal(group, command, chosen_here, self._attempts(group, deadline, command))
 
     async def finish(self, proposal: Proposal) -> Applied:
         """The outcome of a command, after as many attempts as its deadline allows.
@@ -152,18 +193,32 @@ class Router:
 
     def _launch(self, proposal: Proposal) -> Landing:
         """Begin an attempt at the leader that is known, here or elsewhere; what stops it at once is told on landing."""
-        group, anchor_ms = proposal.group, proposal.command.anchor_ms
-        encoded = proposal.command.SerializeToString()
+        group, command = proposal.group, proposal.command
         timeout_s = proposal.attempts.timeout_s()
         leader = self._routes.leader(group)
         try:
             if leader == self._node_id or self._groups.leads(group):
-                ticket = self._groups.propose(group, encoded, anchor_ms, len(proposal.command.mutations))
+                encoded = command.SerializeToString()
+                ticket = self._groups.propose(group, encoded, command.anchor_ms, len(command.mutations))
                 return LandingHere(ticket, asyncio.get_running_loop().call_later(timeout_s, give_up, ticket))
-            body = ProposeRequest(group=group, command=encoded, anchor_ms=anchor_ms)
-            return LandingElsewhere(leader, self._exchange.request(leader, Request(propose=body), timeout_s))
+            request = Request(propose=propose_request(proposal))
+            return LandingElsewhere(leader, self._exchange.request(leader, request, timeout_s))
         except (NotLeader, RequestNotSent, AnchorOutOfRange, RingholdError) as error:
             return error
+
+    def _launch_many(self, leader: str, proposals: Sequence[Proposal]) -> None:
+        """Begin the first attempts at commands that one other node is to carry out."""
+        bodies = [propose_request(proposal) for proposal in proposals]
+        timeout_s = min(proposal.attempts.timeout_s() for proposal in proposals)
+        request = Request(propose_many=ProposeManyRequest(proposals=bodies))
+        try:
+            reply = self._exchange.request(leader, request, timeout_s)
+        except RequestNotSent as error:
+            for proposal in proposals:
+                proposal.landing = error
+            return
+        for position, proposal in enumerate(proposals):
+            proposal.landing = LandingElsewhere(leader, reply, position)
 
     async def _land(self, proposal: Proposal, landing: Landing) -> Applied:
         """What became of an attempt."""
@@ -175,6 +230,8 @@ class Router:
             finally:
                 landing.timer.cancel()
         reply = succeeded(await landing.reply, proposal.group)
+        if landing.position is not None:
+            reply = succeeded(reply.propose_many.replies[landing.position], proposal.group)
         answer = reply.propose
         self._routes.heard(proposal.group, landing.leader, answer.term, answer.log_time_ms)
         return Applied(answer.outcome, answer.term, answer.log_time_ms)
@@ -182,6 +239,30 @@ class Router:
     async def ask(self, node_id: str, group: int, request: Request, timeout_s: float) -> Reply:
         """A peer's reply. Raises what its failure stands for."""
         return succeeded(await self._exchange.request(node_id, request, timeout_s), group)
+
+
+async def ended(attempt: asyncio.Future[Any]) -> None:
+    """Return when the future is done, and leave its result or exception in it."""
+    if not attempt.done():
+        waiter = asyncio.get_running_loop().create_future()
+        attempt.add_done_callback(lambda _: waiter.done() or waiter.set_result(None))
+        await waiter
+
+
+def succeeds(attempt: asyncio.Future[Any]) -> bool:
+    return not attempt.cancelled() and attempt.exception() is None
+
+
+def is_outcome(reply: Reply, position: int | None) -> bool:
+    """Whether a reply to one or many proposals holds an outcome for the one at `position`."""
+    if position is None:
+        return reply.HasField("propose")
+    return reply.HasField("propose_many") and reply.propose_many.replies[position].HasField("propose")
+
+
+def propose_request(proposal: Proposal) -> ProposeRequest:
+    command = proposal.command
+    return ProposeRequest(group=proposal.group, command=command.SerializeToString(), anchor_ms=command.anchor_ms)
 
 
 def succeeded(reply: Reply, group: int) -> Reply:

@@ -1,10 +1,13 @@
 """Answers the requests of other nodes: the leader's side of what router and scatter ask for."""
 
 from collections.abc import Callable
+from functools import partial
 
 from ..api.errors import RingholdError
 from ..api.proto.ringhold.internal.v1.peer_pb2 import (
     DescribeReply,
+    ProposeManyReply,
+    ProposeManyRequest,
     ProposeReply,
     ProposeRequest,
     QueryMatch,
@@ -46,6 +49,8 @@ class PeerService:
                     respond(Reply(read=self._read(request.read)))
                 case "propose":
                     self._propose(request.propose, respond)
+                case "propose_many":
+                    self._propose_many(request.propose_many, respond)
                 case "query":
                     self._supervisor.spawn("query of a peer", self._query(request.query, respond))
                 case "describe":
@@ -70,6 +75,23 @@ class PeerService:
 
         ticket = self._groups.propose(request.group, request.command, request.anchor_ms, mutations)
         ticket.add_done_callback(answer)
+
+    def _propose_many(self, request: ProposeManyRequest, respond: Respond) -> None:
+        """Answer when the last of the commands is answered."""
+        replies: dict[int, Reply] = {}
+        wanted = len(request.proposals)
+
+        def take(position: int, reply: Reply) -> None:
+            replies[position] = reply
+            if len(replies) == wanted:
+                in_order = [replies[each] for each in range(wanted)]
+                respond(Reply(propose_many=ProposeManyReply(replies=in_order)))
+
+        for position, proposal in enumerate(request.proposals):
+            try:
+                self._propose(proposal, partial(take, position))
+            except (NotLeader, AnchorOutOfRange, RingholdError) as error:
+                take(position, Reply(failure=failure_of(error)))
 
     async def _query(self, request: QueryRequest, respond: Respond) -> None:
         try:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n2ringhold/api/proto/ringhold/internal/v1/peer.proto\x12\x14ringhold.internal.v1\"\x92\x01\n\x05\x46rame\x12*\n\x05hello\x18\x01 \x01(\x0b\x32\x1b.ringhold.internal.v1.Hello\x12/\n\x08requests\x18\x02 \x03(\x0b\x32\x1d.ringhold.internal.v1.Request\x12,\n\x07replies\x18\x03 \x03(\x0b\x32\x1b.ringhold.internal.v1.Reply\"X\n\x05Hello\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\x16\n\x0etarget_node_id\x18\x04 \x01(\t\"\x8d\x02\n\x07Request\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x12\n\ntimeout_ms\x18\x02 \x01(\r\x12\x31\n\x04read\x18\x03 \x01(\x0b\x32!.ringhold.internal.v1.ReadRequestH\x00\x12\x37\n\x07propose\x18\x04 \x01(\x0b\x32$.ringhold.internal.v1.ProposeRequestH\x00\x12\x33\n\x05query\x18\x05 \x01(\x0b\x32\".ringhold.internal.v1.QueryRequestH\x00\x12\x39\n\x08\x64\x65scribe\x18\x06 \x01(\x0b\x32%.ringhold.internal.v1.DescribeRequestH\x00\x42\x06\n\x04\x62ody\"\xa1\x02\n\x05Reply\x12\n\n\x02id\x18\x01 \x01(\x04\x12/\n\x04read\x18\x03 \x01(\x0b\x32\x1f.ringhold.internal.v1.ReadReplyH\x00\x12\x35\n\x07propose\x18\x04 \x01(\x0b\x32\".ringhold.internal.v1.ProposeReplyH\x00\x12\x31\n\x05query\x18\x05 \x01(\x0b\x32 .ringhold.internal.v1.QueryReplyH\x00\x12\x37\n\x08\x64\x65scribe\x18\x06 \x01(\x0b\x32#.ringhold.internal.v1.DescribeReplyH\x00\x12\x30\n\x07\x66\x61ilure\x18\x07 \x01(\x0b\x32\x1d.ringhold.internal.v1.FailureH\x00\x42\x06\n\x04\x62ody\"*\n\x0bReadRequest\x12\r\n\x05group\x18\x01 \x01(\r\x12\x0c\n\x04keys\x18\x02 \x03(\x0c\"<\n\tReadReply\x12\x0c\n\x04rows\x18\x01 \x03(\x0c\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x13\n\x0blog_time_ms\x18\x03 \x01(\x04\"C\n\x0eProposeRequest\x12\r\n\x05group\x18\x01 \x01(\r\x12\x0f\n\x07\x63ommand\x18\x02 \x01(\x0c\x12\x11\n\tanchor_ms\x18\x03 \x01(\x04\"B\n\x0cProposeReply\x12\x0f\n\x07outcome\x18\x01 \x01(\x0c\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x13\n\x0blog_time_ms\x18\x03 \x01(\x04\"\x95\x01\n\x0cQueryRequest\x12\x0e\n\x06groups\x18\x01 \x03(\r\x12\r\n\x05index\x18\x02 \x01(\t\x12\r\n\x05start\x18\x03 \x01(\x0c\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x0c\x12\x12\n\ndescending\x18\x05 \x01(\x08\x12\r\n\x05limit\x18\x06 \x01(\r\x12\x14\n\x0cwith_records\x18\x07 \x01(\x08\x12\x11\n\tbytes_max\x18\x08 \x01(\r\"\'\n\nQueryMatch\x12\x0c\n\x04pair\x18\x01 \x01(\x0c\x12\x0b\n\x03row\x18\x02 \x01(\x0c\"]\n\nQueryReply\x12\x31\n\x07matches\x18\x01 \x03(\x0b\x32 .ringhold.internal.v1.QueryMatch\x12\x0b\n\x03\x63ut\x18\x02 \x01(\x08\x12\x0f\n\x07refused\x18\x03 \x03(\r\"\x11\n\x0f\x44\x65scribeRequest\"<\n\x08LedGroup\x12\r\n\x05group\x18\x01 \x01(\r\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x13\n\x0blog_time_ms\x18\x03 \x01(\x04\"\xb6\x01\n\rDescribeReply\x12+\n\x03led\x18\x01 \x03(\x0b\x32\x1e.ringhold.internal.v1.LedGroup\x12\x10\n\x08replicas\x18\x02 \x01(\r\x12\x0c\n\x04keys\x18\x03 \x01(\x04\x12\r\n\x05\x62ytes\x18\x04 \x01(\x04\x12\x0e\n\x06\x65ngine\x18\x05 \x01(\t\x12\x0f\n\x07version\x18\x06 \x01(\t\x12\x10\n\x08uptime_s\x18\x07 \x01(\x01\x12\x16\n\x0etopology_epoch\x18\x08 \x01(\x04\"\x9a\x01\n\x07\x46\x61ilure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12=\n\x08metadata\x18\x03 \x03(\x0b\x32+.ringhold.internal.v1.Failure.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32P\n\x04Peer\x12H\n\x08\x45xchange\x12\x1b.ringhold.internal.v1.Frame\x1a\x1b.ringhold.internal.v1.Frame(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n2ringhold/api/proto/ringhold/internal/v1/peer.proto\x12\x14ringhold.internal.v1\"\x92\x01\n\x05\x46rame\x12*\n\x05hello\x18\x01 \x01(\x0b\x32\x1b.ringhold.internal.v1.Hello\x12/\n\x08requests\x18\x02 \x03(\x0b\x32\x1d.ringhold.internal.v1.Request\x12,\n\x07replies\x18\x03 \x03(\x0b\x32\x1b.ringhold.internal.v1.Reply\"X\n\x05Hello\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\x16\n\x0etarget_node_id\x18\x04 \x01(\t\"\xcf\x02\n\x07Request\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x12\n\ntimeout_ms\x18\x02 \x01(\r\x12\x31\n\x04read\x18\x03 \x01(\x0b\x32!.ringhold.internal.v1.ReadRequestH\x00\x12\x37\n\x07propose\x18\x04 \x01(\x0b\x32$.ringhold.internal.v1.ProposeRequestH\x00\x12\x33\n\x05query\x18\x05 \x01(\x0b\x32\".ringhold.internal.v1.QueryRequestH\x00\x12\x39\n\x08\x64\x65scribe\x18\x06 \x01(\x0b\x32%.ringhold.internal.v1.DescribeRequestH\x00\x12@\n\x0cpropose_many\x18\x07 \x01(\x0b\x32(.ringhold.internal.v1.ProposeManyRequestH\x00\x42\x06\n\x04\x62ody\"\xe1\x02\n\x05Reply\x12\n\n\x02id\x18\x01 \x01(\x04\x12/\n\x04read\x18\x03 \x01(\x0b\x32\x1f.ringhold.internal.v1.ReadReplyH\x00\x12\x35\n\x07propose\x18\x04 \x01(\x0b\x32\".ringhold.internal.v1.ProposeReplyH\x00\x12\x31\n\x05query\x18\x05 \x01(\x0b\x32 .ringhold.internal.v1.QueryReplyH\x00\x12\x37\n\x08\x64\x65scribe\x18\x06 \x01(\x0b\x32#.ringhold.internal.v1.DescribeReplyH\x00\x12\x30\n\x07\x66\x61ilure\x18\x07 \x01(\x0b\x32\x1d.ringhold.internal.v1.FailureH\x00\x12>\n\x0cpropose_many\x18\x08 \x01(\x0b\x32&.ringhold.internal.v1.ProposeManyReplyH\x00\x42\x06\n\x04\x62ody\"*\n\x0bReadRequest\x12\r\n\x05group\x18\x01 \x01(\r\x12\x0c\n\x04keys\x18\x02 \x03(\x0c\"<\n\tReadReply\x12\x0c\n\x04rows\x18\x01 \x03(\x0c\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x13\n\x0blog_time_ms\x18\x03 \x01(\x04\"C\n\x0eProposeRequest\x12\r\n\x05group\x18\x01 \x01(\r\x12\x0f\n\x07\x63ommand\x18\x02 \x01(\x0c\x12\x11\n\tanchor_ms\x18\x03 \x01(\x04\"B\n\x0cProposeReply\x12\x0f\n\x07outcome\x18\x01 \x01(\x0c\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x13\n\x0blog_time_ms\x18\x03 \x01(\x04\"M\n\x12ProposeManyRequest\x12\x37\n\tproposals\x18\x01 \x03(\x0b\x32$.ringhold.internal.v1.ProposeRequest\"@\n\x10ProposeManyReply\x12,\n\x07replies\x18\x01 \x03(\x0b\x32\x1b.ringhold.internal.v1.Reply\"\x95\x01\n\x0cQueryRequest\x12\x0e\n\x06groups\x18\x01 \x03(\r\x12\r\n\x05index\x18\x02 \x01(\t\x12\r\n\x05start\x18\x03 \x01(\x0c\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x0c\x12\x12\n\ndescending\x18\x05 \x01(\x08\x12\r\n\x05limit\x18\x06 \x01(\r\x12\x14\n\x0cwith_records\x18\x07 \x01(\x08\x12\x11\n\tbytes_max\x18\x08 \x01(\r\"\'\n\nQueryMatch\x12\x0c\n\x04pair\x18\x01 \x01(\x0c\x12\x0b\n\x03row\x18\x02 \x01(\x0c\"]\n\nQueryReply\x12\x31\n\x07matches\x18\x01 \x03(\x0b\x32 .ringhold.internal.v1.QueryMatch\x12\x0b\n\x03\x63ut\x18\x02 \x01(\x08\x12\x0f\n\x07refused\x18\x03 \x03(\r\"\x11\n\x0f\x44\x65scribeRequest\"<\n\x08LedGroup\x12\r\n\x05group\x18\x01 \x01(\r\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x13\n\x0blog_time_ms\x18\x03 \x01(\x04\"\xb6\x01\n\rDescribeReply\x12+\n\x03led\x18\x01 \x03(\x0b\x32\x1e.ringhold.internal.v1.LedGroup\x12\x10\n\x08replicas\x18\x02 \x01(\r\x12\x0c\n\x04keys\x18\x03 \x01(\x04\x12\r\n\x05\x62ytes\x18\x04 \x01(\x04\x12\x0e\n\x06\x65ngine\x18\x05 \x01(\t\x12\x0f\n\x07version\x18\x06 \x01(\t\x12\x10\n\x08uptime_s\x18\x07 \x01(\x01\x12\x16\n\x0etopology_epoch\x18\x08 \x01(\x04\"\x9a\x01\n\x07\x46\x61ilure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12=\n\x08metadata\x18\x03 \x03(\x0b\x32+.ringhold.internal.v1.Failure.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32P\n\x04Peer\x12H\n\x08\x45xchange\x12\x1b.ringhold.internal.v1.Frame\x1a\x1b.ringhold.internal.v1.Frame(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,33 +38,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HELLO']._serialized_start=225
   _globals['_HELLO']._serialized_end=313
   _globals['_REQUEST']._serialized_start=316
-  _globals['_REQUEST']._serialized_end=585
-  _globals['_REPLY']._serialized_start=588
-  _globals['_REPLY']._serialized_end=877
-  _globals['_READREQUEST']._serialized_start=879
-  _globals['_READREQUEST']._serialized_end=921
-  _globals['_READREPLY']._serialized_start=923
-  _globals['_READREPLY']._serialized_end=983
-  _globals['_PROPOSEREQUEST']._serialized_start=985
-  _globals['_PROPOSEREQUEST']._serialized_end=1052
-  _globals['_PROPOSEREPLY']._serialized_start=1054
-  _globals['_PROPOSEREPLY']._serialized_end=1120
-  _globals['_QUERYREQUEST']._serialized_start=1123
-  _globals['_QUERYREQUEST']._serialized_end=1272
-  _globals['_QUERYMATCH']._serialized_start=1274
-  _globals['_QUERYMATCH']._serialized_end=1313
-  _globals['_QUERYREPLY']._serialized_start=1315
-  _globals['_QUERYREPLY']._serialized_end=1408
-  _globals['_DESCRIBEREQUEST']._serialized_start=1410
-  _globals['_DESCRIBEREQUEST']._serialized_end=1427
-  _globals['_LEDGROUP']._serialized_start=1429
-  _globals['_LEDGROUP']._serialized_end=1489
-  _globals['_DESCRIBEREPLY']._serialized_start=1492
-  _globals['_DESCRIBEREPLY']._serialized_end=1674
-  _globals['_FAILURE']._serialized_start=1677
-  _globals['_FAILURE']._serialized_end=1831
-  _globals['_FAILURE_METADATAENTRY']._serialized_start=1784
-  _globals['_FAILURE_METADATAENTRY']._serialized_end=1831
-  _globals['_PEER']._serialized_start=1833
-  _globals['_PEER']._serialized_end=1913
+  _globals['_REQUEST']._serialized_end=651
+  _globals['_REPLY']._serialized_start=654
+  _globals['_REPLY']._serialized_end=1007
+  _globals['_READREQUEST']._serialized_start=1009
+  _globals['_READREQUEST']._serialized_end=1051
+  _globals['_READREPLY']._serialized_start=1053
+  _globals['_READREPLY']._serialized_end=1113
+  _globals['_PROPOSEREQUEST']._serialized_start=1115
+  _globals['_PROPOSEREQUEST']._serialized_end=1182
+  _globals['_PROPOSEREPLY']._serialized_start=1184
+  _globals['_PROPOSEREPLY']._serialized_end=1250
+  _globals['_PROPOSEMANYREQUEST']._serialized_start=1252
+  _globals['_PROPOSEMANYREQUEST']._serialized_end=1329
+  _globals['_PROPOSEMANYREPLY']._serialized_start=1331
+  _globals['_PROPOSEMANYREPLY']._serialized_end=1395
+  _globals['_QUERYREQUEST']._serialized_start=1398
+  _globals['_QUERYREQUEST']._serialized_end=1547
+  _globals['_QUERYMATCH']._serialized_start=1549
+  _globals['_QUERYMATCH']._serialized_end=1588
+  _globals['_QUERYREPLY']._serialized_start=1590
+  _globals['_QUERYREPLY']._serialized_end=1683
+  _globals['_DESCRIBEREQUEST']._serialized_start=1685
+  _globals['_DESCRIBEREQUEST']._serialized_end=1702
+  _globals['_LEDGROUP']._serialized_start=1704
+  _globals['_LEDGROUP']._serialized_end=1764
+  _globals['_DESCRIBEREPLY']._serialized_start=1767
+  _globals['_DESCRIBEREPLY']._serialized_end=1949
+  _globals['_FAILURE']._serialized_start=1952
+  _globals['_FAILURE']._serialized_end=2106
+  _globals['_FAILURE_METADATAENTRY']._serialized_start=2059
+  _globals['_FAILURE_METADATAENTRY']._serialized_end=2106
+  _globals['_PEER']._serialized_start=2108
+  _globals['_PEER']._serialized_end=2188
 # @@protoc_insertion_point(module_scope)

@@ -29,36 +29,40 @@ class Hello(_message.Message):
     def __init__(self, cluster_id: _Optional[str] = ..., node_id: _Optional[str] = ..., generation: _Optional[int] = ..., target_node_id: _Optional[str] = ...) -> None: ...
 
 class Request(_message.Message):
-    __slots__ = ("id", "timeout_ms", "read", "propose", "query", "describe")
+    __slots__ = ("id", "timeout_ms", "read", "propose", "query", "describe", "propose_many")
     ID_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     READ_FIELD_NUMBER: _ClassVar[int]
     PROPOSE_FIELD_NUMBER: _ClassVar[int]
     QUERY_FIELD_NUMBER: _ClassVar[int]
     DESCRIBE_FIELD_NUMBER: _ClassVar[int]
+    PROPOSE_MANY_FIELD_NUMBER: _ClassVar[int]
     id: int
     timeout_ms: int
     read: ReadRequest
     propose: ProposeRequest
     query: QueryRequest
     describe: DescribeRequest
-    def __init__(self, id: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., read: _Optional[_Union[ReadRequest, _Mapping]] = ..., propose: _Optional[_Union[ProposeRequest, _Mapping]] = ..., query: _Optional[_Union[QueryRequest, _Mapping]] = ..., describe: _Optional[_Union[DescribeRequest, _Mapping]] = ...) -> None: ...
+    propose_many: ProposeManyRequest
+    def __init__(self, id: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., read: _Optional[_Union[ReadRequest, _Mapping]] = ..., propose: _Optional[_Union[ProposeRequest, _Mapping]] = ..., query: _Optional[_Union[QueryRequest, _Mapping]] = ..., describe: _Optional[_Union[DescribeRequest, _Mapping]] = ..., propose_many: _Optional[_Union[ProposeManyRequest, _Mapping]] = ...) -> None: ...
 
 class Reply(_message.Message):
-    __slots__ = ("id", "read", "propose", "query", "describe", "failure")
+    __slots__ = ("id", "read", "propose", "query", "describe", "failure", "propose_many")
     ID_FIELD_NUMBER: _ClassVar[int]
     READ_FIELD_NUMBER: _ClassVar[int]
     PROPOSE_FIELD_NUMBER: _ClassVar[int]
     QUERY_FIELD_NUMBER: _ClassVar[int]
     DESCRIBE_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
+    PROPOSE_MANY_FIELD_NUMBER: _ClassVar[int]
     id: int
     read: ReadReply
     propose: ProposeReply
     query: QueryReply
     describe: DescribeReply
     failure: Failure
-    def __init__(self, id: _Optional[int] = ..., read: _Optional[_Union[ReadReply, _Mapping]] = ..., propose: _Optional[_Union[ProposeReply, _Mapping]] = ..., query: _Optional[_Union[QueryReply, _Mapping]] = ..., describe: _Optional[_Union[DescribeReply, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ...) -> None: ...
+    propose_many: ProposeManyReply
+    def __init__(self, id: _Optional[int] = ..., read: _Optional[_Union[ReadReply, _Mapping]] = ..., propose: _Optional[_Union[ProposeReply, _Mapping]] = ..., query: _Optional[_Union[QueryReply, _Mapping]] = ..., describe: _Optional[_Union[DescribeReply, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., propose_many: _Optional[_Union[ProposeManyReply, _Mapping]] = ...) -> None: ...
 
 class ReadRequest(_message.Message):
     __slots__ = ("group", "keys")
@@ -97,6 +101,18 @@ class ProposeReply(_message.Message):
     term: int
     log_time_ms: int
     def __init__(self, outcome: _Optional[bytes] = ..., term: _Optional[int] = ..., log_time_ms: _Optional[int] = ...) -> None: ...
+
+class ProposeManyRequest(_message.Message):
+    __slots__ = ("proposals",)
+    PROPOSALS_FIELD_NUMBER: _ClassVar[int]
+    proposals: _containers.RepeatedCompositeFieldContainer[ProposeRequest]
+    def __init__(self, proposals: _Optional[_Iterable[_Union[ProposeRequest, _Mapping]]] = ...) -> None: ...
+
+class ProposeManyReply(_message.Message):
+    __slots__ = ("replies",)
+    REPLIES_FIELD_NUMBER: _ClassVar[int]
+    replies: _containers.RepeatedCompositeFieldContainer[Reply]
+    def __init__(self, replies: _Optional[_Iterable[_Union[Reply, _Mapping]]] = ...) -> None: ...
 
 class QueryRequest(_message.Message):
     __slots__ = ("groups", "index", "start", "end", "descending", "limit", "with_records", "bytes_max")
