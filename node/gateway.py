@@ -57,7 +57,8 @@ class Gateway:
     async def set(self, request: kv_pb2.SetRequest, deadline: float) -> kv_pb2.SetResponse:
         """Replace a record. Raises Unavailable, InDoubt, Overloaded, InvalidRequest."""
         self._check_set(request)
-        command = self._command(request.request_id, request.anchor, [set_mutation(request)])
+        command = self._command(request.request_id, request.anchor)
+        put_set(command.mutations.add().set, request)
         partition, topology, applied, outcome = await self._mutate(request.key, command, deadline)
         header = header_of(partition, topology, applied.log_time_ms)
         return kv_pb2.SetResponse(version=outcome.results[0].version, header=header)
@@ -65,7 +66,8 @@ class Gateway:
     async def delete(self, request: kv_pb2.DeleteRequest, deadline: float) -> kv_pb2.DeleteResponse:
         """Remove a record, if there is one. Raises as `set` does."""
         self._check_delete(request)
-        command = self._command(request.request_id, request.anchor, [delete_mutation(request)])
+        command = self._command(request.request_id, request.anchor)
+        command.mutations.add().delete.key = request.key
         partition, topology, applied, outcome = await self._mutate(request.key, command, deadline)
         result = outcome.results[0]
         header = header_of(partition, topology, applied.log_time_ms)
@@ -99,7 +101,7 @@ class Gateway:
         tasks += [self._batch_chain(chain, work, deadline) for chain in chains]
         tasks += [self._batch_lone(begun, work)]
         await asyncio.gather(*tasks)
-        return kv_pb2.BatchResponse(results=work.results)
+        return work.response
 
     async def _plan(self, request: kv_pb2.BatchRequest, work: "BatchWork") -> None:
         """Sort the operations by partition; mutations without a request_id of their own share the batch's."""
@@ -118,16 +120,16 @@ class Gateway:
                         self._check_set(operation.set)
                         partition = partition_of(operation.set.key, partitions)
                         share = work.share(partition, operation.set, shared_id)
-                        share.add(position, set_mutation(operation.set))
+                        put_set(share.add(position).set, operation.set)
                     case "delete":
                         self._check_delete(operation.delete)
                         partition = partition_of(operation.delete.key, partitions)
                         share = work.share(partition, operation.delete, shared_id)
-                        share.add(position, delete_mutation(operation.delete))
+                        share.add(position).delete.key = operation.delete.key
                     case _:
                         raise InvalidRequest("BATCH_OPERATION_EMPTY", f"operation {position} of the batch is empty")
             except RingholdError as error:
-                work.results[position] = failed(error)
+                work.fail((position,), error)
 
     async def _batch_reads(
         self, partition: int, items: list[tuple[int, bytes]], work: "BatchWork", deadline: float
@@ -142,9 +144,9 @@ class Gateway:
         for (position, key), row in zip(items, answer.rows, strict=True):
             try:
                 work.claim(len(row or b""), self._limits.batch_bytes_max)
-                work.results[position] = kv_pb2.OperationResult(get=found(key, row, header))
+                work.results[position].get.CopyFrom(found(key, row, header))
             except (KeyNotFound, InvalidRequest) as error:
-                work.results[position] = failed(error)
+                work.fail((position,), error)
 
     async def _batch_lone(self, begun: Sequence[tuple["Share", Proposal]], work: "BatchWork") -> None:
         """Commands that no other one waits for: all are under way, and those that must go again go side by side."""
@@ -168,7 +170,9 @@ class Gateway:
             await self._finish(share, proposal, work)
 
     def _command_of(self, share: "Share") -> stored.Command:
-        return self._command(share.command_id, share.anchor, share.mutations)
+        command = share.command
+        command.request_id, command.anchor_ms = share.command_id, share.anchor
+        return command
 
     async def _finish(self, share: "Share", proposal: Proposal, work: "BatchWork") -> None:
         topology = self._topology()
@@ -179,8 +183,8 @@ class Gateway:
             work.fail(share.positions, error)
             return
         header = header_of(share.partition, topology, applied.log_time_ms)
-        for position, mutation, result in zip(share.positions, share.mutations, outcome.results, strict=True):
-            work.results[position] = mutation_result(mutation, result, header)
+        for position, mutation, result in zip(share.positions, share.command.mutations, outcome.results, strict=True):
+            put_result(work.results[position], mutation, result, header)
 
     async def _mutate(
         self, key: bytes, command: stored.Command, deadline: float
@@ -190,9 +194,8 @@ class Gateway:
         applied = await self._router.propose(group_of_partition(partition), command, deadline)
         return partition, topology, applied, accepted(applied)
 
-    def _command(self, request_id: bytes, anchor: int, mutations: Sequence[stored.Mutation]) -> stored.Command:
-        identity = request_id or self._rng.randbytes(REQUEST_ID_BYTES)
-        return stored.Command(request_id=identity, anchor_ms=anchor, mutations=mutations)
+    def _command(self, request_id: bytes, anchor: int) -> stored.Command:
+        return stored.Command(request_id=request_id or self._rng.randbytes(REQUEST_ID_BYTES), anchor_ms=anchor)
 
     def _check_set(self, request: kv_pb2.SetRequest) -> None:
         limits = self._limits
@@ -219,22 +222,24 @@ class Share:
     number: int
     anchor: int
     positions: list[int] = field(default_factory=list)
-    mutations: list[stored.Mutation] = field(default_factory=list)
+    command: stored.Command = field(default_factory=stored.Command)
 
     @property
     def command_id(self) -> bytes:
         return self.request_id + b"/%d" % self.number if self.number else self.request_id
 
-    def add(self, position: int, mutation: stored.Mutation) -> None:
+    def add(self, position: int) -> stored.Mutation:
+        """One more mutation, to be filled, for the operation at `position`."""
         self.positions.append(position)
-        self.mutations.append(mutation)
+        return self.command.mutations.add()
 
 
 class BatchWork:
     """A batch sorted by where it goes, and its results by position."""
 
     def __init__(self, operations: int) -> None:
-        self.results = [kv_pb2.OperationResult() for _ in range(operations)]
+        self.response = kv_pb2.BatchResponse()
+        self.results = [self.response.results.add() for _ in range(operations)]
         self.reads: dict[int, list[tuple[int, bytes]]] = {}
         self.answer_bytes = 0
         self.shares: list[Share] = []
@@ -244,7 +249,7 @@ class BatchWork:
         """The command that a mutation belongs to; the first anchor given is the command's."""
         key = (partition, request.request_id or shared_id)
         share = self._open.get(key)
-        if share is None or len(share.mutations) == MUTATIONS_PER_COMMAND_MAX:
+        if share is None or len(share.command.mutations) == MUTATIONS_PER_COMMAND_MAX:
             number = share.number + 1 if share else 0
             share = self._open[key] = Share(partition, key[1], number, request.anchor)
             self.shares.append(share)
@@ -277,14 +282,14 @@ class BatchWork:
 
     def fail(self, positions: Iterable[int], error: RingholdError) -> None:
         for position in positions:
-            self.results[position] = failed(error)
+            self.results[position].error.CopyFrom(to_operation_error(error))
 
 
 def overlap(shares: Sequence[Share]) -> bool:
     """Whether two of these commands change the same key."""
     seen: set[bytes] = set()
     for share in shares:
-        keys = {changed_key(mutation) for mutation in share.mutations}
+        keys = {changed_key(mutation) for mutation in share.command.mutations}
         if seen & keys:
             return True
         seen |= keys
@@ -318,13 +323,11 @@ def index_entries(record: stored.Row) -> list[kv_pb2.IndexEntry]:
     return [kv_pb2.IndexEntry(name=entry.name, value=entry.value) for entry in record.indexes]
 
 
-def set_mutation(request: kv_pb2.SetRequest) -> stored.Mutation:
-    entries = [stored.IndexEntry(name=entry.name, value=entry.value) for entry in request.indexes]
-    return stored.Mutation(set=stored.Set(key=request.key, value=request.value, indexes=entries))
-
-
-def delete_mutation(request: kv_pb2.DeleteRequest) -> stored.Mutation:
-    return stored.Mutation(delete=stored.Delete(key=request.key))
+def put_set(mutation: stored.Set, request: kv_pb2.SetRequest) -> None:
+    """Fill a mutation in its place: a copy would cost as much again."""
+    mutation.key, mutation.value = request.key, request.value
+    for entry in request.indexes:
+        mutation.indexes.add(name=entry.name, value=entry.value)
 
 
 def accepted(applied: Applied) -> stored.Outcome:
@@ -344,15 +347,15 @@ def accepted(applied: Applied) -> stored.Outcome:
     raise AssertionError(f"a verdict that no state machine gives: {outcome.verdict}")
 
 
-def mutation_result(
-    mutation: stored.Mutation, result: stored.MutationResult, header: kv_pb2.Header
-) -> kv_pb2.OperationResult:
+def put_result(
+    target: kv_pb2.OperationResult, mutation: stored.Mutation, result: stored.MutationResult, header: kv_pb2.Header
+) -> None:
+    """Fill the result of a mutation in its place."""
     if mutation.HasField("set"):
-        return kv_pb2.OperationResult(set=kv_pb2.SetResponse(version=result.version, header=header))
-    response = kv_pb2.DeleteResponse(existed=result.existed, version=result.version, header=header)
-    return kv_pb2.OperationResult(delete=response)
-
-
-def failed(error: RingholdError) -> kv_pb2.OperationResult:
-    """An operation's failure inside a batch."""
-    return kv_pb2.OperationResult(error=to_operation_error(error))
+        written = target.set
+        written.version = result.version
+        written.header.CopyFrom(header)
+        return
+    removed = target.delete
+    removed.existed, removed.version = result.existed, result.version
+    removed.header.CopyFrom(header)

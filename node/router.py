@@ -244,9 +244,9 @@ class Router:
 async def ended(attempt: asyncio.Future[Any]) -> None:
     """Return when the future is done, and leave its result or exception in it."""
     if not attempt.done():
-        waiter = asyncio.get_running_loop().create_future()
-        attempt.add_done_callback(lambda _: waiter.done() or waiter.set_result(None))
-        await waiter
+        over = asyncio.Event()
+        attempt.add_done_callback(lambda _: over.set())
+        await over.wait()
 
 
 def succeeds(attempt: asyncio.Future[Any]) -> bool:

@@ -35,7 +35,8 @@ def parse_command(encoded: bytes) -> Command:
     except DecodeError as error:
         raise UnknownCommand(f"{len(encoded)} bytes that are no command") from error
     command.DiscardUnknownFields()
-    if command.ByteSize() != len(encoded) or not all(mutation.WhichOneof("kind") for mutation in command.mutations):
+    kinds = [mutation.WhichOneof("kind") for mutation in command.mutations]
+    if command.ByteSize() != len(encoded) or None in kinds:
         raise UnknownCommand("a command with parts that this version does not know")
     return command
 
@@ -144,8 +145,10 @@ class RecordMachine:
 
 def record_bytes(key: bytes, row: Row) -> int:
     """What a record counts for in `GroupState.bytes`: key, value, and name and value of its index entries."""
-    entries = sum(len(entry.name.encode()) + len(entry.value) for entry in row.indexes)
-    return len(key) + len(row.value) + entries
+    size = len(key) + len(row.value)
+    for entry in row.indexes:
+        size += len(entry.name.encode()) + len(entry.value)
+    return size
 
 
 def _load(row_key: bytes, staged: Staged) -> Row | None:
