@@ -11,13 +11,13 @@ class Supervisor:
 
     def __init__(self, on_failure: Callable[[str, BaseException], None]) -> None:
         self._on_failure = on_failure
-        self._tasks: dict[asyncio.Task[None], str] = {}
+        self._tasks: dict[asyncio.Task[None], None] = {}
         self._failed = False
 
     def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run `work` until it returns, is cancelled, or fails."""
         task = asyncio.get_running_loop().create_task(work, name=name)
-        self._tasks[task] = name
+        self._tasks[task] = None
         task.add_done_callback(self._ended)
         return task
 
@@ -33,14 +33,16 @@ class Supervisor:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            for task in tasks:  # from Python 3.12 on, gathering what has ended does not let its callbacks run
+                self._tasks.pop(task, None)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        name = self._tasks.pop(task)
+        self._tasks.pop(task, None)
         if task.cancelled():
             return
         error = task.exception()
         if error is not None:
-            self.report(name, error)
+            self.report(task.get_name(), error)
 
     def guard(self, name: str, *expected: type[BaseException]) -> "Guard":
         """A context that reports whatever leaves it, but for cancellation and the `expected`: a bug, or worse."""

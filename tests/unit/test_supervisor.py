@@ -80,3 +80,13 @@ async def test_stop_ends_every_task_also_those_that_ending_ones_spawn() -> None:
     assert len(late) == 1
     await reports.supervisor.stop()
     assert reports.told == []
+
+
+async def test_a_stop_ends_though_tasks_have_ended_before_it() -> None:
+    """A task whose end nobody has been told of yet does not keep the stop waiting."""
+    supervisor = Supervisor(lambda _name, error: pytest.fail(str(error)))
+    task = supervisor.spawn("short", asyncio.sleep(0))
+    asyncio.get_running_loop().call_soon(task.cancel)
+    while not task.done():
+        await asyncio.sleep(0)
+    await asyncio.wait_for(supervisor.stop(), timeout=5)
