@@ -87,6 +87,5 @@ async def test_a_stop_ends_though_tasks_have_ended_before_it() -> None:
     supervisor = Supervisor(lambda _name, error: pytest.fail(str(error)))
     task = supervisor.spawn("short", asyncio.sleep(0))
     asyncio.get_running_loop().call_soon(task.cancel)
-    while not task.done():
-        await asyncio.sleep(0)
+    await asyncio.gather(task, return_exceptions=True)
     await asyncio.wait_for(supervisor.stop(), timeout=5)
