@@ -144,9 +144,6 @@ class Groups:
     def commands_waiting(self) -> int:
         return self._commands_waiting
 
-    def _waiting(self) -> int:
-        return self._commands_waiting
-
     @property
     def bytes_waiting(self) -> int:
         return self._bytes_waiting
@@ -208,7 +205,7 @@ class Groups:
             while True:
                 await self._work.wait()
                 if self._commands_waiting > 1:
-                    await gathered(self._waiting)
+                    await gathered(lambda: self._commands_waiting)
                 self._work.clear()
                 appended = await self._write_tick()
                 if appended:

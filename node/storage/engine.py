@@ -4,7 +4,7 @@ There is one engine per node; all groups share it. One conformance suite holds e
 (tests/unit/test_engine_conformance.py); see docs/storage-format.md for what is kept in it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -128,14 +128,3 @@ def prefix_end(prefix: bytes) -> bytes:
     """
     stripped = prefix.rstrip(b"\xff")
     return stripped[:-1] + bytes([stripped[-1] + 1])
-
-
-def merged(batches: Iterable[WriteBatch]) -> WriteBatch:
-    """One batch with the effect of several in their order."""
-    whole = WriteBatch()
-    for batch in batches:
-        for key in batch.deletes:
-            whole.delete(key)
-        for key, value in batch.puts.items():
-            whole.put(key, value)
-    return whole
