@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -70,14 +71,27 @@ class ThreadedMatches:
         return match
 
 
-@pytest.fixture(params=["blocking", "asynchronous"])
-async def client(request: pytest.FixtureRequest, cluster: FakeCluster) -> AsyncIterator[Any]:
-    if request.param == "blocking":
-        with Client(cluster.endpoints, timeout_s=5, config=QUICK) as blocking:
+@asynccontextmanager
+async def shell(kind: str, cluster: FakeCluster, config: ClientConfig) -> AsyncIterator[Any]:
+    if kind == "blocking":
+        with Client(cluster.endpoints, timeout_s=5, config=config) as blocking:
             yield Threaded(blocking)
     else:
-        async with AsyncClient(cluster.endpoints, timeout_s=5, config=QUICK) as asynchronous:
+        async with AsyncClient(cluster.endpoints, timeout_s=5, config=config) as asynchronous:
             yield asynchronous
+
+
+@pytest.fixture(params=["blocking", "asynchronous"])
+async def client(request: pytest.FixtureRequest, cluster: FakeCluster) -> AsyncIterator[Any]:
+    async with shell(request.param, cluster, QUICK) as opened:
+        yield opened
+
+
+@pytest.fixture(params=["blocking", "asynchronous"])
+async def patient_client(request: pytest.FixtureRequest, cluster: FakeCluster) -> AsyncIterator[Any]:
+    """Its first attempt has all the time there is: on a busy machine megabytes take long, and would be in doubt."""
+    async with shell(request.param, cluster, ClientConfig(attempt_timeout_s=5.0)) as opened:
+        yield opened
 
 
 async def test_what_is_set_is_read_and_removed(client: Any) -> None:
@@ -330,14 +344,14 @@ async def test_the_cluster_can_be_looked_at(client: Any, cluster: FakeCluster) -
     assert explanation.value_bytes == 3
 
 
-async def test_too_large_and_unknown_calls_are_final(client: Any, cluster: FakeCluster) -> None:
+async def test_too_large_and_unknown_calls_are_final(patient_client: Any, cluster: FakeCluster) -> None:
     """Neither gets better by repeating."""
     with pytest.raises(InvalidRequest) as caught:
-        await client.set("k", b"v" * 5_000_000)
+        await patient_client.set("k", b"v" * 5_000_000)
     assert caught.value.reason == "MESSAGE_TOO_LARGE"
     cluster.faults.append(Fault("Explain", error=error_for("UNIMPLEMENTED", "not here")))
     with pytest.raises(Unsupported):
-        await client.explain("k")
+        await patient_client.explain("k")
 
 
 @pytest.mark.parametrize("key", [bytearray(b"k"), 7, None])
