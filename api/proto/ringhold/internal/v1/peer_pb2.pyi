@@ -1,4 +1,5 @@
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
@@ -6,15 +7,102 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class RaftKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    RAFT_KIND_UNSPECIFIED: _ClassVar[RaftKind]
+    RAFT_KIND_APPEND: _ClassVar[RaftKind]
+    RAFT_KIND_APPENDED: _ClassVar[RaftKind]
+    RAFT_KIND_PRE_VOTE: _ClassVar[RaftKind]
+    RAFT_KIND_PRE_VOTED: _ClassVar[RaftKind]
+    RAFT_KIND_VOTE: _ClassVar[RaftKind]
+    RAFT_KIND_VOTED: _ClassVar[RaftKind]
+    RAFT_KIND_TIMEOUT_NOW: _ClassVar[RaftKind]
+    RAFT_KIND_STEPPED_DOWN: _ClassVar[RaftKind]
+    RAFT_KIND_CONFIRM: _ClassVar[RaftKind]
+    RAFT_KIND_CONFIRMED: _ClassVar[RaftKind]
+RAFT_KIND_UNSPECIFIED: RaftKind
+RAFT_KIND_APPEND: RaftKind
+RAFT_KIND_APPENDED: RaftKind
+RAFT_KIND_PRE_VOTE: RaftKind
+RAFT_KIND_PRE_VOTED: RaftKind
+RAFT_KIND_VOTE: RaftKind
+RAFT_KIND_VOTED: RaftKind
+RAFT_KIND_TIMEOUT_NOW: RaftKind
+RAFT_KIND_STEPPED_DOWN: RaftKind
+RAFT_KIND_CONFIRM: RaftKind
+RAFT_KIND_CONFIRMED: RaftKind
+
 class Frame(_message.Message):
-    __slots__ = ("hello", "requests", "replies")
+    __slots__ = ("hello", "requests", "replies", "raft", "heard_beat")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_FIELD_NUMBER: _ClassVar[int]
     REPLIES_FIELD_NUMBER: _ClassVar[int]
+    RAFT_FIELD_NUMBER: _ClassVar[int]
+    HEARD_BEAT_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     requests: _containers.RepeatedCompositeFieldContainer[Request]
     replies: _containers.RepeatedCompositeFieldContainer[Reply]
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., requests: _Optional[_Iterable[_Union[Request, _Mapping]]] = ..., replies: _Optional[_Iterable[_Union[Reply, _Mapping]]] = ...) -> None: ...
+    raft: _containers.RepeatedCompositeFieldContainer[RaftMessage]
+    heard_beat: int
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., requests: _Optional[_Iterable[_Union[Request, _Mapping]]] = ..., replies: _Optional[_Iterable[_Union[Reply, _Mapping]]] = ..., raft: _Optional[_Iterable[_Union[RaftMessage, _Mapping]]] = ..., heard_beat: _Optional[int] = ...) -> None: ...
+
+class Beat(_message.Message):
+    __slots__ = ("hello", "generation", "number", "heard", "heard_generation", "epoch", "digest", "differs", "reluctant")
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    HEARD_FIELD_NUMBER: _ClassVar[int]
+    HEARD_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    DIFFERS_FIELD_NUMBER: _ClassVar[int]
+    RELUCTANT_FIELD_NUMBER: _ClassVar[int]
+    hello: Hello
+    generation: int
+    number: int
+    heard: int
+    heard_generation: int
+    epoch: int
+    digest: int
+    differs: bool
+    reluctant: bool
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., generation: _Optional[int] = ..., number: _Optional[int] = ..., heard: _Optional[int] = ..., heard_generation: _Optional[int] = ..., epoch: _Optional[int] = ..., digest: _Optional[int] = ..., differs: bool = ..., reluctant: bool = ...) -> None: ...
+
+class RaftMessage(_message.Message):
+    __slots__ = ("kind", "group", "term", "source_replica", "target_replica", "index", "log_term", "commit", "entries", "rejected", "hint", "epoch", "round", "transfer", "everywhere", "unleased")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_REPLICA_FIELD_NUMBER: _ClassVar[int]
+    TARGET_REPLICA_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    LOG_TERM_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_FIELD_NUMBER: _ClassVar[int]
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    REJECTED_FIELD_NUMBER: _ClassVar[int]
+    HINT_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    TRANSFER_FIELD_NUMBER: _ClassVar[int]
+    EVERYWHERE_FIELD_NUMBER: _ClassVar[int]
+    UNLEASED_FIELD_NUMBER: _ClassVar[int]
+    kind: RaftKind
+    group: int
+    term: int
+    source_replica: int
+    target_replica: int
+    index: int
+    log_term: int
+    commit: int
+    entries: _containers.RepeatedScalarFieldContainer[bytes]
+    rejected: bool
+    hint: int
+    epoch: int
+    round: int
+    transfer: bool
+    everywhere: int
+    unleased: bool
+    def __init__(self, kind: _Optional[_Union[RaftKind, str]] = ..., group: _Optional[int] = ..., term: _Optional[int] = ..., source_replica: _Optional[int] = ..., target_replica: _Optional[int] = ..., index: _Optional[int] = ..., log_term: _Optional[int] = ..., commit: _Optional[int] = ..., entries: _Optional[_Iterable[bytes]] = ..., rejected: bool = ..., hint: _Optional[int] = ..., epoch: _Optional[int] = ..., round: _Optional[int] = ..., transfer: bool = ..., everywhere: _Optional[int] = ..., unleased: bool = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("cluster_id", "node_id", "generation", "target_node_id")
@@ -65,22 +153,26 @@ class Reply(_message.Message):
     def __init__(self, id: _Optional[int] = ..., read: _Optional[_Union[ReadReply, _Mapping]] = ..., propose: _Optional[_Union[ProposeReply, _Mapping]] = ..., query: _Optional[_Union[QueryReply, _Mapping]] = ..., describe: _Optional[_Union[DescribeReply, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., propose_many: _Optional[_Union[ProposeManyReply, _Mapping]] = ...) -> None: ...
 
 class ReadRequest(_message.Message):
-    __slots__ = ("group", "keys")
+    __slots__ = ("group", "keys", "stale")
     GROUP_FIELD_NUMBER: _ClassVar[int]
     KEYS_FIELD_NUMBER: _ClassVar[int]
+    STALE_FIELD_NUMBER: _ClassVar[int]
     group: int
     keys: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, group: _Optional[int] = ..., keys: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    stale: bool
+    def __init__(self, group: _Optional[int] = ..., keys: _Optional[_Iterable[bytes]] = ..., stale: bool = ...) -> None: ...
 
 class ReadReply(_message.Message):
-    __slots__ = ("rows", "term", "log_time_ms")
+    __slots__ = ("rows", "term", "log_time_ms", "behind_ms")
     ROWS_FIELD_NUMBER: _ClassVar[int]
     TERM_FIELD_NUMBER: _ClassVar[int]
     LOG_TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    BEHIND_MS_FIELD_NUMBER: _ClassVar[int]
     rows: _containers.RepeatedScalarFieldContainer[bytes]
     term: int
     log_time_ms: int
-    def __init__(self, rows: _Optional[_Iterable[bytes]] = ..., term: _Optional[int] = ..., log_time_ms: _Optional[int] = ...) -> None: ...
+    behind_ms: int
+    def __init__(self, rows: _Optional[_Iterable[bytes]] = ..., term: _Optional[int] = ..., log_time_ms: _Optional[int] = ..., behind_ms: _Optional[int] = ...) -> None: ...
 
 class ProposeRequest(_message.Message):
     __slots__ = ("group", "command", "anchor_ms")
@@ -115,7 +207,7 @@ class ProposeManyReply(_message.Message):
     def __init__(self, replies: _Optional[_Iterable[_Union[Reply, _Mapping]]] = ...) -> None: ...
 
 class QueryRequest(_message.Message):
-    __slots__ = ("groups", "index", "start", "end", "descending", "limit", "with_records", "bytes_max")
+    __slots__ = ("groups", "index", "start", "end", "descending", "limit", "with_records", "bytes_max", "stale")
     GROUPS_FIELD_NUMBER: _ClassVar[int]
     INDEX_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
@@ -124,6 +216,7 @@ class QueryRequest(_message.Message):
     LIMIT_FIELD_NUMBER: _ClassVar[int]
     WITH_RECORDS_FIELD_NUMBER: _ClassVar[int]
     BYTES_MAX_FIELD_NUMBER: _ClassVar[int]
+    STALE_FIELD_NUMBER: _ClassVar[int]
     groups: _containers.RepeatedScalarFieldContainer[int]
     index: str
     start: bytes
@@ -132,7 +225,8 @@ class QueryRequest(_message.Message):
     limit: int
     with_records: bool
     bytes_max: int
-    def __init__(self, groups: _Optional[_Iterable[int]] = ..., index: _Optional[str] = ..., start: _Optional[bytes] = ..., end: _Optional[bytes] = ..., descending: bool = ..., limit: _Optional[int] = ..., with_records: bool = ..., bytes_max: _Optional[int] = ...) -> None: ...
+    stale: bool
+    def __init__(self, groups: _Optional[_Iterable[int]] = ..., index: _Optional[str] = ..., start: _Optional[bytes] = ..., end: _Optional[bytes] = ..., descending: bool = ..., limit: _Optional[int] = ..., with_records: bool = ..., bytes_max: _Optional[int] = ..., stale: bool = ...) -> None: ...
 
 class QueryMatch(_message.Message):
     __slots__ = ("pair", "row")
@@ -143,14 +237,18 @@ class QueryMatch(_message.Message):
     def __init__(self, pair: _Optional[bytes] = ..., row: _Optional[bytes] = ...) -> None: ...
 
 class QueryReply(_message.Message):
-    __slots__ = ("matches", "cut", "refused")
+    __slots__ = ("matches", "cut", "refused", "leaders", "behind_ms")
     MATCHES_FIELD_NUMBER: _ClassVar[int]
     CUT_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
+    LEADERS_FIELD_NUMBER: _ClassVar[int]
+    BEHIND_MS_FIELD_NUMBER: _ClassVar[int]
     matches: _containers.RepeatedCompositeFieldContainer[QueryMatch]
     cut: bool
     refused: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, matches: _Optional[_Iterable[_Union[QueryMatch, _Mapping]]] = ..., cut: bool = ..., refused: _Optional[_Iterable[int]] = ...) -> None: ...
+    leaders: _containers.RepeatedScalarFieldContainer[str]
+    behind_ms: int
+    def __init__(self, matches: _Optional[_Iterable[_Union[QueryMatch, _Mapping]]] = ..., cut: bool = ..., refused: _Optional[_Iterable[int]] = ..., leaders: _Optional[_Iterable[str]] = ..., behind_ms: _Optional[int] = ...) -> None: ...
 
 class DescribeRequest(_message.Message):
     __slots__ = ()

@@ -39,6 +39,11 @@ class PeerStub(object):
                 request_serializer=ringhold_dot_api_dot_proto_dot_ringhold_dot_internal_dot_v1_dot_peer__pb2.Frame.SerializeToString,
                 response_deserializer=ringhold_dot_api_dot_proto_dot_ringhold_dot_internal_dot_v1_dot_peer__pb2.Frame.FromString,
                 _registered_method=True)
+        self.Beats = channel.stream_stream(
+                '/ringhold.internal.v1.Peer/Beats',
+                request_serializer=ringhold_dot_api_dot_proto_dot_ringhold_dot_internal_dot_v1_dot_peer__pb2.Beat.SerializeToString,
+                response_deserializer=ringhold_dot_api_dot_proto_dot_ringhold_dot_internal_dot_v1_dot_peer__pb2.Beat.FromString,
+                _registered_method=True)
 
 
 class PeerServicer(object):
@@ -54,6 +59,16 @@ class PeerServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Beats(self, request_iterator, context):
+        """Heartbeats have a stream of their own, so that they wait for nothing. Each side sends; any of them may be lost.
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        buf:lint:ignore RPC_REQUEST_STANDARD_NAME
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PeerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -61,6 +76,11 @@ def add_PeerServicer_to_server(servicer, server):
                     servicer.Exchange,
                     request_deserializer=ringhold_dot_api_dot_proto_dot_ringhold_dot_internal_dot_v1_dot_peer__pb2.Frame.FromString,
                     response_serializer=ringhold_dot_api_dot_proto_dot_ringhold_dot_internal_dot_v1_dot_peer__pb2.Frame.SerializeToString,
+            ),
+            'Beats': grpc.stream_stream_rpc_method_handler(
+                    servicer.Beats,
+                    request_deserializer=ringhold_dot_api_dot_proto_dot_ringhold_dot_internal_dot_v1_dot_peer__pb2.Beat.FromString,
+                    response_serializer=ringhold_dot_api_dot_proto_dot_ringhold_dot_internal_dot_v1_dot_peer__pb2.Beat.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +110,33 @@ class Peer(object):
             '/ringhold.internal.v1.Peer/Exchange',
             ringhold_dot_api_dot_proto_dot_ringhold_dot_internal_dot_v1_dot_peer__pb2.Frame.SerializeToString,
             ringhold_dot_api_dot_proto_dot_ringhold_dot_internal_dot_v1_dot_peer__pb2.Frame.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Beats(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/ringhold.internal.v1.Peer/Beats',
+            ringhold_dot_api_dot_proto_dot_ringhold_dot_internal_dot_v1_dot_peer__pb2.Beat.SerializeToString,
+            ringhold_dot_api_dot_proto_dot_ringhold_dot_internal_dot_v1_dot_peer__pb2.Beat.FromString,
             options,
             channel_credentials,
             insecure,

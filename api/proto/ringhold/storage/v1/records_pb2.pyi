@@ -77,14 +77,32 @@ class Command(_message.Message):
     def __init__(self, request_id: _Optional[bytes] = ..., anchor_ms: _Optional[int] = ..., mutations: _Optional[_Iterable[_Union[Mutation, _Mapping]]] = ...) -> None: ...
 
 class LogEntry(_message.Message):
-    __slots__ = ("term", "log_time_ms", "commands")
+    __slots__ = ("term", "log_time_ms", "commands", "configuration")
     TERM_FIELD_NUMBER: _ClassVar[int]
     LOG_TIME_MS_FIELD_NUMBER: _ClassVar[int]
     COMMANDS_FIELD_NUMBER: _ClassVar[int]
+    CONFIGURATION_FIELD_NUMBER: _ClassVar[int]
     term: int
     log_time_ms: int
     commands: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, term: _Optional[int] = ..., log_time_ms: _Optional[int] = ..., commands: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    configuration: Configuration
+    def __init__(self, term: _Optional[int] = ..., log_time_ms: _Optional[int] = ..., commands: _Optional[_Iterable[bytes]] = ..., configuration: _Optional[_Union[Configuration, _Mapping]] = ...) -> None: ...
+
+class Member(_message.Message):
+    __slots__ = ("node_id", "replica_id")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    replica_id: int
+    def __init__(self, node_id: _Optional[str] = ..., replica_id: _Optional[int] = ...) -> None: ...
+
+class Configuration(_message.Message):
+    __slots__ = ("voters", "learners")
+    VOTERS_FIELD_NUMBER: _ClassVar[int]
+    LEARNERS_FIELD_NUMBER: _ClassVar[int]
+    voters: _containers.RepeatedCompositeFieldContainer[Member]
+    learners: _containers.RepeatedCompositeFieldContainer[Member]
+    def __init__(self, voters: _Optional[_Iterable[_Union[Member, _Mapping]]] = ..., learners: _Optional[_Iterable[_Union[Member, _Mapping]]] = ...) -> None: ...
 
 class MutationResult(_message.Message):
     __slots__ = ("version", "existed")
@@ -107,7 +125,7 @@ class Outcome(_message.Message):
     def __init__(self, verdict: _Optional[_Union[Verdict, str]] = ..., results: _Optional[_Iterable[_Union[MutationResult, _Mapping]]] = ..., log_time_ms: _Optional[int] = ..., fingerprint: _Optional[int] = ...) -> None: ...
 
 class GroupState(_message.Message):
-    __slots__ = ("applied_index", "applied_term", "revision", "log_time_ms", "keys", "bytes", "dedupe_records")
+    __slots__ = ("applied_index", "applied_term", "revision", "log_time_ms", "keys", "bytes", "dedupe_records", "configuration", "configuration_index")
     APPLIED_INDEX_FIELD_NUMBER: _ClassVar[int]
     APPLIED_TERM_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
@@ -115,6 +133,8 @@ class GroupState(_message.Message):
     KEYS_FIELD_NUMBER: _ClassVar[int]
     BYTES_FIELD_NUMBER: _ClassVar[int]
     DEDUPE_RECORDS_FIELD_NUMBER: _ClassVar[int]
+    CONFIGURATION_FIELD_NUMBER: _ClassVar[int]
+    CONFIGURATION_INDEX_FIELD_NUMBER: _ClassVar[int]
     applied_index: int
     applied_term: int
     revision: int
@@ -122,7 +142,9 @@ class GroupState(_message.Message):
     keys: int
     bytes: int
     dedupe_records: int
-    def __init__(self, applied_index: _Optional[int] = ..., applied_term: _Optional[int] = ..., revision: _Optional[int] = ..., log_time_ms: _Optional[int] = ..., keys: _Optional[int] = ..., bytes: _Optional[int] = ..., dedupe_records: _Optional[int] = ...) -> None: ...
+    configuration: Configuration
+    configuration_index: int
+    def __init__(self, applied_index: _Optional[int] = ..., applied_term: _Optional[int] = ..., revision: _Optional[int] = ..., log_time_ms: _Optional[int] = ..., keys: _Optional[int] = ..., bytes: _Optional[int] = ..., dedupe_records: _Optional[int] = ..., configuration: _Optional[_Union[Configuration, _Mapping]] = ..., configuration_index: _Optional[int] = ...) -> None: ...
 
 class HardState(_message.Message):
     __slots__ = ("term", "voted_for")
