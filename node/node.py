@@ -12,7 +12,7 @@ from typing import Protocol
 from .. import __version__
 from ..api.errors import Unavailable
 from ..api.limits import Limits
-from ..api.proto.ringhold.internal.v1.peer_pb2 import DescribeReply, LedGroup
+from ..api.proto.ringhold.internal.v1.peer_pb2 import Beat, DescribeReply, LedGroup, RaftMessage
 from ..api.proto.ringhold.storage.v1.records_pb2 import GroupState
 from ..gossip.agent import GossipAgent, GossipListener
 from ..gossip.config import GossipConfig
@@ -117,7 +117,7 @@ class Node:
         self.shards = Shards(self.groups)
         service = PeerService(self.groups, self.shards, self.describe, self.supervisor)
         self.transport = parts.transport(lambda: self.store.cluster_id, self.supervisor)
-        self.exchange = Exchange(self.transport, service, self.supervisor)
+        self.exchange = Exchange(self.transport, service, Unheard(), self.supervisor)
 
     def _build_gateway(self, parts: NodeParts) -> None:
         """What this node does for clients."""
@@ -379,3 +379,22 @@ class Node:
 
 class IdentityTaken(Exception):
     """Two processes run with one node id; this one must stop."""
+
+
+class Unheard:
+    """A `ConsensusPort` of groups that have one replica each: nothing is posted, so there is nothing to hear."""
+
+    def session_began(self, peer_id: str) -> None:
+        """Nobody follows."""
+
+    def session_ended(self, peer_id: str) -> None:
+        """Nobody followed."""
+
+    def receive(self, peer_id: str, messages: Sequence[RaftMessage], heard_beat: int) -> None:
+        """No replica here has another."""
+
+    def beat_received(self, peer_id: str, beat: Beat) -> None:
+        """Nobody is supported."""
+
+    def heard_beat(self, peer_id: str) -> int:
+        return 0

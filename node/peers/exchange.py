@@ -1,16 +1,17 @@
-"""Requests and replies over frames: many to a frame, matched by number, each with a timeout.
+"""Consensus, requests and replies over frames: many to a frame; replies matched by number, requests with a timeout.
 
 Many operations share one message because a message costs more than an operation (docs/protocols/peers.md). The exchange
-knows nothing of what is asked; it says truthfully whether a request that failed may have arrived.
+knows nothing of what is said; it says truthfully whether a request that failed may have arrived.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
-from ...api.proto.ringhold.internal.v1.peer_pb2 import Frame, Reply, Request
+from ...api.proto.ringhold.internal.v1.peer_pb2 import Beat, Frame, RaftMessage, Reply, Request
 from ..gathering import gathered
 from ..supervisor import Supervisor
 from .transport import Session, SessionEnded, Transport
@@ -34,6 +35,32 @@ class RequestServer(Protocol):
         """Call `respond` once, now or later; its reply need not carry the request's id."""
 
 
+class ConsensusPort(Protocol):
+    """Who is told what peers say of consensus; of these, only `heard_beat` is called from within `post` or a `respond`.
+
+    For each peer `session_began` and `session_ended` alternate; all of a session's messages come between the two. Beats
+    know no sessions.
+    """
+
+    def session_began(self, peer_id: str) -> None:
+        """What is posted from now on arrives in order, without a gap, up to some point: the end of the session."""
+
+    def session_ended(self, peer_id: str) -> None:
+        """What was posted in the session may have arrived or not; nothing more comes of it."""
+
+    def receive(self, peer_id: str, messages: Sequence[RaftMessage], heard_beat: int) -> None:
+        """All messages of one frame, in the order in which the peer posted them.
+
+        The peer had heard this node's beat `heard_beat` (0: none that it vouches for) when it posted the first of them.
+        """
+
+    def beat_received(self, peer_id: str, beat: Beat) -> None:
+        """A beat came; perhaps out of order, perhaps again."""
+
+    def heard_beat(self, peer_id: str) -> int:
+        """The number of the newest beat heard of the peer; 0: none."""
+
+
 @dataclass(frozen=True, slots=True)
 class ExchangeConfig:
     """Bounds and pace of the frames.
@@ -43,12 +70,15 @@ class ExchangeConfig:
     requests_waiting_max: requests per peer without an answer; more are refused.
     flush_s_max: at a stop, how long to wait for what is unsent; raising it delays the stop when a peer hangs.
     replies_waiting_max: replies per peer that it does not take; at more its session is ended.
+    raft_waiting_max: bytes of consensus messages per peer that it does not take; at more its session is ended, and
+        consensus begins again with the next one. Raising it costs memory when a peer hangs.
     """
 
     frame_bytes_max: int = 1024 * 1024
     frame_messages_max: int = 256
     requests_waiting_max: int = 4_096
     replies_waiting_max: int = 8_192
+    raft_waiting_max: int = 32 * 1024 * 1024
     flush_s_max: float = 1.0
 
 
@@ -61,12 +91,24 @@ class Waiting:
     sent: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """A consensus message that waits to be sent; `heard_beat` is as of when it was posted."""
+
+    message: RaftMessage
+    size: int
+    heard_beat: int
+
+
 @dataclass(slots=True)
 class Channel:
-    """What waits on one session: to be sent, and for an answer."""
+    """What waits on one session: to be sent, and for an answer. One that is given up takes nothing more."""
 
     session: Session
+    is_given_up: bool = False
     waiting: dict[int, Waiting] = field(default_factory=dict)
+    raft: deque[Posted] = field(default_factory=deque)
+    raft_bytes: int = 0
     requests: list[Request] = field(default_factory=list)
     replies: list[Reply] = field(default_factory=list)
     filled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -75,7 +117,10 @@ class Channel:
 
     @property
     def has_company(self) -> bool:
-        """Whether more than one message is under way, so that others may be about to come."""
+        """Whether more than one message is under way, so that others may be about to come.
+
+        Consensus messages don't count: they are posted all at once, by the tick that wrote for all groups.
+        """
         return len(self.waiting) > 1 or len(self.replies) > 1
 
     def fill(self) -> None:
@@ -84,25 +129,45 @@ class Channel:
         self.filled.set()
 
     def unsent(self) -> int:
-        return len(self.requests) + len(self.replies)
+        return len(self.raft) + len(self.requests) + len(self.replies)
+
+    def take_raft(self, budget: "Budget") -> list[Posted]:
+        """Remove and return the first consensus messages that fit."""
+        leaving = [self.raft.popleft() for _ in range(budget.fit(posted.size for posted in self.raft))]
+        self.raft_bytes -= sum(posted.size for posted in leaving)
+        return leaving
+
+    def take_replies(self, budget: "Budget") -> list[Reply]:
+        """Remove and return the first replies that fit."""
+        return taken(self.replies, budget.fit(reply.ByteSize() for reply in self.replies))
+
+    def take_requests(self, budget: "Budget") -> list[Request]:
+        """Remove and return the first requests that fit; from now on they may have arrived."""
+        leaving = taken(self.requests, budget.fit(request.ByteSize() for request in self.requests))
+        for request in leaving:
+            self.waiting[request.id].sent = True
+        return leaving
 
 
 class Exchange:
-    """Asks peers and answers them, over the sessions of a transport."""
+    """Asks peers and answers them, and carries their consensus, over the sessions of a transport."""
 
     def __init__(
         self,
         transport: Transport,
         server: RequestServer,
+        consensus: ConsensusPort,
         supervisor: Supervisor,
         config: ExchangeConfig | None = None,
     ) -> None:
         self._transport = transport
         self._server = server
+        self._consensus = consensus
         self._supervisor = supervisor
         self._config = config or ExchangeConfig()
         self._channels: dict[str, Channel] = {}
         self._last_id = 0
+        self.sessions_given_up = 0
 
     def start(self) -> None:
         self._transport.start(self)
@@ -112,11 +177,16 @@ class Exchange:
         self._transport.reach(addresses)
 
     def connected(self, peer_id: str) -> bool:
-        return peer_id in self._channels
+        return self._open_channel(peer_id) is not None
 
     @property
     def requests_waiting(self) -> int:
         return sum(len(channel.waiting) for channel in self._channels.values())
+
+    @property
+    def raft_waiting(self) -> int:
+        """Bytes of consensus messages that have not left."""
+        return sum(channel.raft_bytes for channel in self._channels.values())
 
     async def stop(self) -> None:
         """End all sessions, after what waits in them has been handed over; at the latest after `flush_s_max`."""
@@ -133,7 +203,7 @@ class Exchange:
 
         Raises RequestNotSent; the future raises RequestNotSent or RequestLost.
         """
-        channel = self._channels.get(peer_id)
+        channel = self._open_channel(peer_id)
         if channel is None:
             raise RequestNotSent(f"no session with node {peer_id}")
         if len(channel.waiting) >= self._config.requests_waiting_max:
@@ -149,6 +219,26 @@ class Exchange:
         channel.fill()
         return waiting.answer
 
+    def post(self, peer_id: str, message: RaftMessage) -> None:
+        """Send a consensus message with the next frame, after those posted before; without a session it is dropped.
+
+        The caller changes it no more.
+        """
+        channel = self._open_channel(peer_id)
+        if channel is None:
+            return
+        size = message.ByteSize()
+        if channel.raft_bytes + size > self._config.raft_waiting_max:
+            self._give_up(channel)
+            return
+        channel.raft.append(Posted(message, size, self._consensus.heard_beat(peer_id)))
+        channel.raft_bytes += size
+        channel.fill()
+
+    def send_beat(self, peer_id: str, beat: Beat) -> None:
+        """As `Transport.send_beat`."""
+        self._transport.send_beat(peer_id, beat)
+
     def session_began(self, session: Session) -> None:
         earlier = self._channels.get(session.peer_id)
         if earlier is not None:
@@ -158,6 +248,7 @@ class Exchange:
         channel.flushed.set()
         self._channels[session.peer_id] = channel
         channel.pump = self._supervisor.spawn(f"frames to {session.peer_id}", self._pump(channel))
+        self._consensus.session_began(session.peer_id)
 
     def session_ended(self, session: Session) -> None:
         channel = self._channels.get(session.peer_id)
@@ -169,11 +260,14 @@ class Exchange:
         for number, waiting in list(channel.waiting.items()):
             lost = RequestLost("the session ended") if waiting.sent else RequestNotSent("the session ended")
             self._fail(channel, number, lost)
+        self._consensus.session_ended(session.peer_id)
 
     def frame_received(self, session: Session, frame: Frame) -> None:
         channel = self._channels.get(session.peer_id)
         if channel is None or channel.session is not session:
             return
+        if frame.raft:
+            self._consensus.receive(session.peer_id, frame.raft, frame.heard_beat)
         for reply in frame.replies:
             waiting = channel.waiting.pop(reply.id, None)
             if waiting is not None:
@@ -183,14 +277,29 @@ class Exchange:
         for request in frame.requests:
             self._server.serve(request, self._responder(channel, request.id))
 
+    def beat_received(self, peer_id: str, beat: Beat) -> None:
+        self._consensus.beat_received(peer_id, beat)
+
+    def _open_channel(self, peer_id: str) -> Channel | None:
+        """The channel to a peer, if there is one that takes anything."""
+        channel = self._channels.get(peer_id)
+        return None if channel is None or channel.is_given_up else channel
+
+    def _give_up(self, channel: Channel) -> None:
+        """End the session of a peer that takes too little; `session_ended` follows from the transport."""
+        if not channel.is_given_up:
+            channel.is_given_up = True
+            self.sessions_given_up += 1
+            channel.session.close()
+
     def _responder(self, channel: Channel, number: int) -> Respond:
         def respond(reply: Reply) -> None:
+            if len(channel.replies) >= self._config.replies_waiting_max:
+                self._give_up(channel)
+                return
             reply.id = number
             channel.replies.append(reply)
             channel.fill()
-            if len(channel.replies) > self._config.replies_waiting_max:
-                channel.session.close()
-                self.session_ended(channel.session)
 
         return respond
 
@@ -224,16 +333,15 @@ class Exchange:
             channel.flushed.set()
 
     def _take_frame(self, channel: Channel) -> Frame:
-        """Everything that waits, up to the bounds of a frame; at least one message."""
+        """What waits, up to the bounds of a frame and consensus first; at least one message."""
         frame = Frame()
         budget = Budget(self._config.frame_messages_max, self._config.frame_bytes_max)
-        replies = budget.take(channel.replies)
-        frame.replies.extend(replies)
-        requests = budget.take(channel.requests)
-        frame.requests.extend(requests)
-        for request in requests:
-            channel.waiting[request.id].sent = True
-        if not channel.replies and not channel.requests:
+        if posted := channel.take_raft(budget):
+            frame.heard_beat = posted[0].heard_beat
+            frame.raft.extend(item.message for item in posted)
+        frame.replies.extend(channel.take_replies(budget))
+        frame.requests.extend(channel.take_requests(budget))
+        if not channel.unsent():
             channel.filled.clear()
         return frame
 
@@ -245,15 +353,20 @@ class Budget:
     messages: int
     size: int
 
-    def take(self, waiting: list[Message]) -> list[Message]:
-        """Remove and return the first messages that fit; the very first always does."""
+    def fit(self, sizes: Iterable[int]) -> int:
+        """How many of the next messages still go in, which is then spent; the very first of a frame always does."""
         count = 0
-        for message in waiting:
+        for size in sizes:
             if self.messages <= 0 or self.size <= 0:
                 break
             self.messages -= 1
-            self.size -= message.ByteSize()
+            self.size -= size
             count += 1
-        taken = waiting[:count]
-        del waiting[:count]
-        return taken
+        return count
+
+
+def taken(waiting: list[Message], count: int) -> list[Message]:
+    """Remove and return the first `count`."""
+    first = waiting[:count]
+    del waiting[:count]
+    return first

@@ -1,20 +1,22 @@
-"""The transport between real nodes: one long-lived bidirectional gRPC stream per pair, dialled by the lower node id.
+"""The transport between real nodes: two long-lived bidirectional gRPC streams per pair, dialled by the lower node id.
 
-Each side says in its first frame who it is and whom it means to speak to, so that a stream that reached another
-cluster, or a node that took over an address, is refused before anything is asked (P10).
+One carries frames, the other beats; they share a connection and nothing else, so that a beat waits for no frame. Each
+side says in its first message who it is and whom it means to speak to, so that a stream that reached another cluster, a
+node that took over an address, or a process that is no more, is refused before anything is asked (P10).
 """
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
 
 import grpc
 
-from ...api.proto.ringhold.internal.v1.peer_pb2 import Frame, Hello
+from ...api.proto.ringhold.internal.v1.peer_pb2 import Beat, Frame, Hello
 from ...api.proto.ringhold.internal.v1.peer_pb2_grpc import PeerServicer, PeerStub
 from ..supervisor import Supervisor
-from .transport import Session, SessionEnded, SessionHandler
+from .transport import SessionEnded, SessionHandler
 
 REDIAL_S_MIN = 0.05
 REDIAL_S_MAX = 1.0
@@ -36,38 +38,76 @@ CHANNEL_OPTIONS = (
 STREAM_ERRORS = (grpc.RpcError, grpc.aio.BaseError, asyncio.InvalidStateError)
 """What reading and writing raise on a stream that has ended: clients the first and last, servers the others."""
 
+Message = TypeVar("Message", Frame, Beat)
+Written_contra = TypeVar("Written_contra", Frame, Beat, contravariant=True)
+
 
 class HelloRefused(Exception):
     """The other side is not who this node means to speak to."""
 
 
-class FrameStream(Protocol):
+class Stream(Protocol[Written_contra]):
     """What both ends of a grpc.aio stream have in common."""
 
-    async def write(self, frame: Frame, /) -> None: ...
+    async def write(self, message: Written_contra, /) -> None: ...
     async def read(self) -> object: ...
 
 
-class GrpcSession:
-    """A session over one end of a stream. The contract is on `Session`."""
+@dataclass(eq=False, slots=True)
+class Line(Generic[Message]):
+    """One end of a stream, after the peer's hello. It is over, for this end, as soon as `ended` is set."""
 
-    def __init__(self, peer_id: str, stream: FrameStream, close: Callable[[], None]) -> None:
-        self._peer_id = peer_id
-        self._stream = stream
-        self._close = close
+    kind: type[Message]
+    peer_id: str
+    generation: int
+    stream: Stream[Message]
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class GrpcSession:
+    """A session over a line of frames. The contract is on `Session`."""
+
+    def __init__(self, line: Line[Frame]) -> None:
+        self._line = line
 
     @property
     def peer_id(self) -> str:
-        return self._peer_id
+        return self._line.peer_id
 
     async def send(self, frame: Frame) -> None:
         try:
-            await self._stream.write(frame)
+            await self._line.stream.write(frame)
         except STREAM_ERRORS as error:
             raise SessionEnded(str(error)) from error
 
     def close(self) -> None:
-        self._close()
+        self._line.ended.set()
+
+
+class BeatSender:
+    """Sends one beat at a time over a line; of those that wait meanwhile only the newest is kept."""
+
+    def __init__(self, line: Line[Beat]) -> None:
+        self._line = line
+        self._newest = Beat()
+        self._filled = asyncio.Event()
+
+    def put(self, beat: Beat) -> None:
+        """This is the newest beat."""
+        self._newest = beat
+        self._filled.set()
+
+    async def run(self) -> None:
+        """Send until the line is over."""
+        try:
+            while True:
+                await self._filled.wait()
+                self._filled.clear()
+                if self._line.ended.is_set():
+                    return
+                await self._line.stream.write(self._newest)
+        except STREAM_ERRORS:
+            self._line.ended.set()
 
 
 class GrpcTransport(PeerServicer):
@@ -89,23 +129,30 @@ class GrpcTransport(PeerServicer):
         self._handler: SessionHandler | None = None
         self._addresses: dict[str, str] = {}
         self._dialling: dict[str, asyncio.Task[None]] = {}
-        self._accepted: dict[str, asyncio.Event] = {}
+        self._lines: dict[Line[Frame] | Line[Beat], None] = {}
+        self._beat_senders: dict[str, BeatSender] = {}
+        self._generations: dict[str, int] = {}
+        """The highest that each peer has said in a hello."""
 
     def start(self, handler: SessionHandler) -> None:
         self._handler = handler
 
     def reach(self, addresses: Mapping[str, str]) -> None:
-        for peer_id, task in list(self._dialling.items()):
-            if addresses.get(peer_id) != self._addresses.get(peer_id):
-                task.cancel()
-                del self._dialling[peer_id]
+        moved = {peer_id for peer_id in self._dialling if addresses.get(peer_id) != self._addresses.get(peer_id)}
+        for peer_id in moved:
+            self._dialling.pop(peer_id).cancel()
         self._addresses = dict(addresses)
-        for peer_id, ended in self._accepted.items():
-            if peer_id not in self._addresses:
-                ended.set()
+        for line in self._lines:
+            if line.peer_id in moved or line.peer_id not in self._addresses:
+                line.ended.set()
         for peer_id, address in self._addresses.items():
             if self._node_id < peer_id and peer_id not in self._dialling:
                 self._dialling[peer_id] = self._supervisor.spawn(f"dial {peer_id}", self._dial(peer_id, address))
+
+    def send_beat(self, peer_id: str, beat: Beat) -> None:
+        sender = self._beat_senders.get(peer_id)
+        if sender is not None:
+            sender.put(beat)
 
     async def stop(self) -> None:
         self._addresses = {}  # so that nobody is let in any more
@@ -113,17 +160,30 @@ class GrpcTransport(PeerServicer):
             task.cancel()
         await asyncio.gather(*self._dialling.values(), return_exceptions=True)
         self._dialling.clear()
-        for ended in self._accepted.values():
-            ended.set()
+        for line in self._lines:
+            line.ended.set()
 
     async def Exchange(  # noqa: N802 - the name in the contract
         self, request_iterator: object, context: "grpc.aio.ServicerContext[Frame, Frame]"
     ) -> None:
-        """The accepting end: runs until either side ends the stream."""
-        assert self._handler is not None, "a stream came before the transport was started"
+        """The accepting end of a stream of frames: runs until either side ends it."""
+        await self._accept(context, Frame, self._exchange_frames)
+
+    async def Beats(  # noqa: N802 - the name in the contract
+        self, request_iterator: object, context: "grpc.aio.ServicerContext[Beat, Beat]"
+    ) -> None:
+        """The accepting end of a stream of beats: runs until either side ends it."""
+        await self._accept(context, Beat, self._exchange_beats)
+
+    async def _accept(
+        self,
+        context: "grpc.aio.ServicerContext[Message, Message]",
+        kind: type[Message],
+        live: Callable[[Line[Message]], Awaitable[None]],
+    ) -> None:
         try:
             async with asyncio.timeout(HELLO_TIMEOUT_S):
-                first = await next_frame(context)
+                first = await next_message(context, kind)
             if first is None:
                 return
             self._check(first.hello, expected_id=None)
@@ -131,58 +191,107 @@ class GrpcTransport(PeerServicer):
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"no hello came within {HELLO_TIMEOUT_S} s")
         except HelloRefused as error:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
-        await context.write(Frame(hello=self._hello(first.hello.node_id)))
-        ended = asyncio.Event()
-        session = GrpcSession(first.hello.node_id, context, ended.set)
-        self._accepted[session.peer_id] = ended
-        await self._live(session, context, ended)
+        line = Line(kind, first.hello.node_id, first.hello.generation, context)
+        await context.write(kind(hello=self._hello(line.peer_id)))
+        await self._live(line, live)
 
     async def _dial(self, peer_id: str, address: str) -> None:
-        """Keep a stream up with a peer, for ever."""
-        pause_s = REDIAL_S_MIN
-        async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
+        """Keep both streams up with a peer, for ever, each for itself."""
+        async with (
+            grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel,
+            asyncio.TaskGroup() as streams,
+        ):
             stub = PeerStub(channel)
-            while True:
-                began = asyncio.get_running_loop().time()
-                try:
-                    await self._converse(stub.Exchange(), peer_id)
-                except (*STREAM_ERRORS, HelloRefused, TimeoutError):
-                    pause_s = min(REDIAL_S_MAX, pause_s * 2)
-                if asyncio.get_running_loop().time() - began > REDIAL_S_MAX:
-                    pause_s = REDIAL_S_MIN
-                await asyncio.sleep(self._rng.uniform(pause_s / 2, pause_s))
+            streams.create_task(
+                self._keep_up(lambda: self._converse(stub.Exchange(), Frame, peer_id, self._exchange_frames))
+            )
+            streams.create_task(
+                self._keep_up(lambda: self._converse(stub.Beats(), Beat, peer_id, self._exchange_beats))
+            )
 
-    async def _converse(self, call: "grpc.aio.StreamStreamCall[Frame, Frame]", peer_id: str) -> None:
+    async def _keep_up(self, converse: Callable[[], Awaitable[None]]) -> None:
+        """Begin one conversation after the other, sooner after one that was long."""
+        pause_s = REDIAL_S_MIN
+        while True:
+            began = asyncio.get_running_loop().time()
+            try:
+                await converse()
+            except (*STREAM_ERRORS, HelloRefused, TimeoutError):
+                pause_s = min(REDIAL_S_MAX, pause_s * 2)
+            if asyncio.get_running_loop().time() - began > REDIAL_S_MAX:
+                pause_s = REDIAL_S_MIN
+            await asyncio.sleep(self._rng.uniform(pause_s / 2, pause_s))
+
+    async def _converse(
+        self,
+        call: "grpc.aio.StreamStreamCall[Message, Message]",
+        kind: type[Message],
+        peer_id: str,
+        live: Callable[[Line[Message]], Awaitable[None]],
+    ) -> None:
         """One stream's life, from the dialling end."""
         try:
             async with asyncio.timeout(HELLO_TIMEOUT_S):
-                await call.write(Frame(hello=self._hello(peer_id)))
-                first = await next_frame(call)
+                await call.write(kind(hello=self._hello(peer_id)))
+                first = await next_message(call, kind)
             if first is None:
                 return
             self._check(first.hello, expected_id=peer_id)
-            ended = asyncio.Event()
-            await self._live(GrpcSession(peer_id, call, ended.set), call, ended)
+            await self._live(Line(kind, peer_id, first.hello.generation, call), live)
         finally:
             call.cancel()
 
-    async def _live(self, session: Session, stream: FrameStream, ended: asyncio.Event) -> None:
-        """A session's life: until it is closed here, which sets `ended`, or the stream ends."""
-        assert self._handler is not None, "a session began before the transport was started"
-        self._handler.session_began(session)
-        reading = asyncio.ensure_future(self._read(session, stream))
-        reading.add_done_callback(lambda _: ended.set())
+    async def _live(self, line: Line[Message], live: Callable[[Line[Message]], Awaitable[None]]) -> None:
+        """A line's life, unless something newer has come while the hellos were on their way."""
+        if line.peer_id not in self._addresses or line.generation < self._generations[line.peer_id]:
+            return
+        for other in self._lines:
+            if other.peer_id == line.peer_id and other.kind is line.kind:
+                other.ended.set()
+        self._lines[line] = None
         try:
-            await ended.wait()
+            await live(line)
+        finally:
+            del self._lines[line]
+
+    async def _exchange_frames(self, line: Line[Frame]) -> None:
+        handler = self._told
+        session = GrpcSession(line)
+        handler.session_began(session)
+        try:
+            await self._listen(line, lambda frame: handler.frame_received(session, frame))
+        finally:
+            handler.session_ended(session)
+
+    async def _exchange_beats(self, line: Line[Beat]) -> None:
+        handler = self._told
+        sender = self._beat_senders[line.peer_id] = BeatSender(line)
+        sending = asyncio.ensure_future(sender.run())
+        try:
+            await self._listen(line, lambda beat: handler.beat_received(line.peer_id, beat))
+        finally:
+            sending.cancel()
+            if self._beat_senders.get(line.peer_id) is sender:
+                del self._beat_senders[line.peer_id]
+
+    async def _listen(self, line: Line[Message], tell: Callable[[Message], None]) -> None:
+        """Pass on what comes until the line is over, by this end's will or because the stream has ended."""
+        reading = asyncio.ensure_future(self._read(line, tell))
+        reading.add_done_callback(lambda _: line.ended.set())
+        try:
+            await line.ended.wait()
         finally:
             reading.cancel()
-            self._handler.session_ended(session)
 
-    async def _read(self, session: Session, stream: FrameStream) -> None:
-        assert self._handler is not None, "a frame came before the transport was started"
-        with self._supervisor.guard("frames"):
-            while (frame := await next_frame(stream)) is not None:
-                self._handler.frame_received(session, frame)
+    async def _read(self, line: Line[Message], tell: Callable[[Message], None]) -> None:
+        with self._supervisor.guard(f"{line.kind.__name__}s of {line.peer_id}"):
+            while (message := await next_message(line.stream, line.kind)) is not None and not line.ended.is_set():
+                tell(message)
+
+    @property
+    def _told(self) -> SessionHandler:
+        assert self._handler is not None, "a stream came before the transport was started"
+        return self._handler
 
     def _hello(self, peer_id: str) -> Hello:
         return Hello(
@@ -193,7 +302,7 @@ class GrpcTransport(PeerServicer):
         )
 
     def _check(self, hello: Hello, expected_id: str | None) -> None:
-        """Raises HelloRefused unless the other side is a member of this cluster that means this node."""
+        """Raises HelloRefused unless the other side is a member of this cluster that means this node, and no ghost."""
         if not hello.cluster_id or hello.cluster_id != self._cluster_id():
             raise HelloRefused(f"cluster id {hello.cluster_id or '(none)'} is not {self._cluster_id() or '(none yet)'}")
         if hello.target_node_id != self._node_id:
@@ -202,12 +311,23 @@ class GrpcTransport(PeerServicer):
             raise HelloRefused(f"node {hello.node_id} answered instead of {expected_id}")
         if hello.node_id not in self._addresses:
             raise HelloRefused(f"node {hello.node_id} is not a member")
+        self._meet(hello.node_id, hello.generation)
+
+    def _meet(self, peer_id: str, generation: int) -> None:
+        """End what an earlier process of the peer left behind. Raises HelloRefused if this is itself an earlier one."""
+        newest = self._generations.get(peer_id, generation)
+        if generation < newest:
+            raise HelloRefused(f"node {peer_id} has been heard of in generation {newest}, after {generation}")
+        self._generations[peer_id] = generation
+        for line in self._lines:
+            if line.peer_id == peer_id and line.generation < generation:
+                line.ended.set()
 
 
-async def next_frame(stream: FrameStream) -> Frame | None:
-    """The next frame; None when the stream has ended, in whatever way."""
+async def next_message(stream: Stream[Message], kind: type[Message]) -> Message | None:
+    """The next message; None when the stream has ended, in whatever way."""
     try:
-        frame = await stream.read()
+        message = await stream.read()
     except STREAM_ERRORS:
         return None
-    return frame if isinstance(frame, Frame) else None
+    return message if isinstance(message, kind) else None

@@ -135,7 +135,9 @@ class Machine:
         rng = random.Random(self.rng.getrandbits(64))
 
         def transport(cluster_id: Callable[[], str], supervisor: Supervisor) -> Transport:
-            return SimulatedTransport(around.wires, life, self.name, self.grpc_address, self.node_id, cluster_id)
+            return SimulatedTransport(
+                around.wires, life, self.name, self.grpc_address, self.node_id, self.generation, cluster_id
+            )
 
         parts = NodeParts(
             engine=self.engine,

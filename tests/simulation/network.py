@@ -24,6 +24,8 @@ class Weather:
     slow_s_max: float = 0.5
     break_chance: float = 0.0
     """Of a frame: it is lost, and its session with it."""
+    beat_loss: float = 0.0
+    beat_repeat: float = 0.0
     gossip_loss: float = 0.0
     gossip_repeat: float = 0.0
     call_loss: float = 0.0

@@ -1,7 +1,8 @@
 """The fake `Transport`: frames go as bytes, in order, late, or not at all; a loss ends the session.
 
 A partition holds frames back, as TCP does, until it heals or the keepalive gives the session up. Whoever dials, checks
-and redials as node/peers/grpc_transport.py does.
+and redials as node/peers/grpc_transport.py does. Beats go one by one, without a session: each may be lost, late, out of
+order or there twice, which is all that their contract allows.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 
 from xxhash import xxh3_64_hexdigest
 
-from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import Frame, Hello
+from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import Beat, Frame, Hello
 from ringhold.node.peers.transport import SessionEnded, SessionHandler
 
 from .loop import Life
@@ -118,9 +119,13 @@ class Session:
         self._network.give(self.transport.life, self._begin)
 
     def _begin(self) -> None:
-        if not self._is_lost:
-            self._is_open = True
-            self.transport.handler.session_began(self)
+        if self._is_lost:
+            return
+        if not self.transport.meet(self.peer.node_id, self.peer.generation):
+            self.close()
+            return
+        self._is_open = True
+        self.transport.handler.session_began(self)
 
     def lose(self) -> None:
         """This end learns that the session is over."""
@@ -173,7 +178,8 @@ class Session:
         self._network.give(other.transport.life, other._receive, Frame.FromString(encoded))
 
     def _receive(self, frame: Frame) -> None:
-        if self._is_open and not self._is_lost:
+        is_heard = self._is_open and not self._is_lost
+        if is_heard and self.transport.meet(self.peer.node_id, self.peer.generation):
             self.transport.handler.frame_received(self, frame)
 
 
@@ -183,11 +189,19 @@ class SimulatedTransport:
     handler: SessionHandler
 
     def __init__(
-        self, wires: Wires, life: Life, machine: str, address: str, node_id: str, cluster_id: Callable[[], str]
+        self,
+        wires: Wires,
+        life: Life,
+        machine: str,
+        address: str,
+        node_id: str,
+        generation: int,
+        cluster_id: Callable[[], str],
     ) -> None:
         self.life = life
         self.machine = machine
         self.node_id = node_id
+        self.generation = generation
         self._wires = wires
         self._network = wires.network
         self._address = address
@@ -195,6 +209,8 @@ class SimulatedTransport:
         self._addresses: dict[str, str] = {}
         self._pauses: dict[str, float] = {}
         """Seconds until the next attempt to dial, for each peer that is dialled from here."""
+        self._generations: dict[str, int] = {}
+        """The highest that has been heard of each peer."""
 
     def start(self, handler: SessionHandler) -> None:
         self.handler = handler
@@ -206,6 +222,29 @@ class SimulatedTransport:
             if self.node_id < peer_id and peer_id not in self._pauses:
                 self._pauses[peer_id] = REDIAL_S_MIN
                 self._dial(peer_id)
+
+    def send_beat(self, peer_id: str, beat: Beat) -> None:
+        target = self._wires.listening.get(self._addresses.get(peer_id, ""))
+        if target is None or target.life.is_over or not target.accepts(self._hello(peer_id)):
+            return
+        encoded = beat.SerializeToString(deterministic=True)
+        network, weather = self._network, self._network.weather
+        for _ in range(2 if network.chance(weather.beat_repeat) else 1):
+            if network.chance(weather.beat_loss):
+                network.trace.count("beat lost")
+            else:
+                network.after(network.delay_s(), target.beat_arrives, self, encoded)
+
+    def beat_arrives(self, sender: "SimulatedTransport", encoded: bytes) -> None:
+        """A beat has reached this machine, if the way is open."""
+        if self._network.is_blocked(sender.machine, self.machine):
+            self._network.trace.count("beat lost")
+        else:
+            self._network.give(self.life, self._hear_beat, sender, Beat.FromString(encoded))
+
+    def _hear_beat(self, sender: "SimulatedTransport", beat: Beat) -> None:
+        if sender.node_id in self._addresses and self.meet(sender.node_id, sender.generation):
+            self.handler.beat_received(sender.node_id, beat)
 
     async def stop(self) -> None:
         self._wires.listening.pop(self._address, None)
@@ -235,7 +274,7 @@ class SimulatedTransport:
             self.lost(peer_id)
         elif self._network.is_blocked(self.machine, acceptor.machine):
             self._network.after(HELLO_TIMEOUT_S, self.lost, peer_id)
-        elif not acceptor.accepts(Hello(cluster_id=self._cluster_id(), node_id=self.node_id, target_node_id=peer_id)):
+        elif not acceptor.accepts(self._hello(peer_id)):
             self._network.after(self._network.delay_s(), self.lost, peer_id)
         else:
             link = self._wires.connect(self, acceptor)
@@ -243,9 +282,24 @@ class SimulatedTransport:
             link.ends[1].answer_hello(lambda: self._answered(link, peer_id))
 
     def accepts(self, hello: Hello) -> bool:
-        """Whether a peer that says this is a member of this cluster that means this node."""
+        """Whether a peer that says this is a member of this cluster that means this node, and no ghost."""
         same_cluster = bool(hello.cluster_id) and hello.cluster_id == self._cluster_id()
-        return same_cluster and hello.target_node_id == self.node_id and hello.node_id in self._addresses
+        is_member = hello.target_node_id == self.node_id and hello.node_id in self._addresses
+        return same_cluster and is_member and hello.generation >= self._generations.get(hello.node_id, 0)
+
+    def meet(self, peer_id: str, generation: int) -> bool:
+        """A process of the peer is heard; False if it is older than another one that was."""
+        newest = self._generations.get(peer_id, 0)
+        self._generations[peer_id] = max(newest, generation)
+        return generation >= newest
+
+    def _hello(self, peer_id: str) -> Hello:
+        return Hello(
+            cluster_id=self._cluster_id(),
+            node_id=self.node_id,
+            generation=self.generation,
+            target_node_id=peer_id,
+        )
 
     def _answered(self, link: Link, peer_id: str) -> None:
         """The acceptor's hello has come back to the dialling end."""

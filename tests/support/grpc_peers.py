@@ -1,13 +1,15 @@
 """GrpcTransports on free ports of this machine, with handlers that remember."""
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import grpc
+from support.polling import until
 
-from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import Frame, Hello, Request
+from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import Beat, Frame, Hello, Request
 from ringhold.api.proto.ringhold.internal.v1.peer_pb2_grpc import PeerStub, add_PeerServicer_to_server
 from ringhold.node.peers.grpc_transport import GrpcTransport
 from ringhold.node.peers.transport import Session
@@ -21,6 +23,7 @@ class Heard:
     began: list[Session] = field(default_factory=list)
     ended: list[Session] = field(default_factory=list)
     frames: list[tuple[str, int]] = field(default_factory=list)
+    beats: list[tuple[str, int]] = field(default_factory=list)
 
     def session_began(self, session: Session) -> None:
         self.began.append(session)
@@ -30,6 +33,9 @@ class Heard:
 
     def session_ended(self, session: Session) -> None:
         self.ended.append(session)
+
+    def beat_received(self, peer_id: str, beat: Beat) -> None:
+        self.beats.append((peer_id, beat.number))
 
     @property
     def open(self) -> list[Session]:
@@ -61,10 +67,10 @@ class Peer:
         assert self.failures == []
 
 
-async def start(node_id: str, *, cluster_id: str = "c1", port: int = 0) -> Peer:
+async def start(node_id: str, *, cluster_id: str = "c1", port: int = 0, generation: int = 1) -> Peer:
     failures: list[BaseException] = []
     supervisor = Supervisor(lambda _, error: failures.append(error))
-    transport = GrpcTransport(node_id, 1, lambda: cluster_id, supervisor, random.Random(1))
+    transport = GrpcTransport(node_id, generation, lambda: cluster_id, supervisor, random.Random(1))
     heard = Heard()
     transport.start(heard)
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
@@ -91,17 +97,59 @@ def introduce(*members: Peer) -> None:
         peer.transport.reach({other.node_id: other.address for other in members if other is not peer})
 
 
-async def knock(address: str, hello: Hello) -> grpc.StatusCode:
-    """How a stream ends that begins like this; OK if it is let in."""
-    async with grpc.aio.insecure_channel(address) as channel:
-        call = PeerStub(channel).Exchange()
+async def beating(one: Peer, other: Peer, number: int = 1) -> None:
+    """Return when beats of this number have come both ways; they are sent until then."""
+
+    async def have_come() -> bool:
+        one.transport.send_beat(other.node_id, Beat(number=number))
+        other.transport.send_beat(one.node_id, Beat(number=number))
+        return (one.node_id, number) in other.heard.beats and (other.node_id, number) in one.heard.beats
+
+    await until(have_come)
+
+
+@dataclass
+class Caller:
+    """A stream that a test dials, and speaks by hand."""
+
+    call: "grpc.aio.StreamStreamCall[Any, Any]"
+    kind: type[Frame] | type[Beat]
+    hello: Hello
+
+    async def greet(self) -> grpc.StatusCode:
+        """How the stream ends that begins so; OK if it is let in."""
         try:
-            await call.write(Frame(hello=hello))
-            answer = await call.read()
+            await self.call.write(self.kind(hello=self.hello))
+            answer = await self.call.read()
         except grpc.aio.AioRpcError as error:
             return error.code()
-        assert isinstance(answer, Frame)
+        assert isinstance(answer, self.kind)
         return grpc.StatusCode.OK
+
+    async def is_over(self) -> bool:
+        """Wait until the other side ends the stream."""
+        try:
+            return not isinstance(await self.call.read(), self.kind)
+        except grpc.aio.AioRpcError:
+            return True
+
+
+@asynccontextmanager
+async def calling(address: str) -> AsyncIterator[Callable[[type[Frame] | type[Beat], Hello], Caller]]:
+    """Makes streams of frames or of beats to an address."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = PeerStub(channel)
+
+        def caller(kind: type[Frame] | type[Beat], hello: Hello) -> Caller:
+            return Caller(stub.Exchange() if kind is Frame else stub.Beats(), kind, hello)
+
+        yield caller
+
+
+async def knock(address: str, hello: Hello, kind: type[Frame] | type[Beat] = Frame) -> grpc.StatusCode:
+    """How a stream ends that begins like this; OK if it is let in."""
+    async with calling(address) as caller:
+        return await caller(kind, hello).greet()
 
 
 def numbered(number: int) -> Frame:

@@ -4,8 +4,8 @@ import asyncio
 from random import Random
 
 import pytest
-from support.sessions import HandSession, Peers, exchanging, question, reply_to
-from support.virtual_time import pass_time, reached, turns, virtual
+from support.sessions import disturb, exchanging, question, reply_to
+from support.virtual_time import reached, turns, virtual
 
 from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import DescribeReply, Frame, Reply
 from ringhold.node.peers.exchange import ExchangeConfig, RequestLost, RequestNotSent
@@ -302,21 +302,3 @@ async def test_whatever_happens_every_request_ends_once_and_truthfully(seed: int
             elif end.exception() is None:
                 assert end.result().describe.replicas == number
                 assert number in sent
-
-
-async def disturb(peers: Peers, sessions: list[HandSession], rng: Random) -> None:
-    session = sessions[-1]
-    match rng.randrange(6):
-        case 0:
-            session.taking.clear()
-        case 1:
-            session.taking.set()
-        case 2 if session.requests:
-            peers.answer(rng.choice(sessions), reply_to(rng.choice(session.requests)))
-        case 3 if rng.random() < 0.3:
-            sessions.append(peers.connect())
-        case 4 if rng.random() < 0.2:
-            peers.exchange.session_ended(session)
-            sessions.append(peers.connect())
-        case 5:
-            await pass_time(rng.uniform(0, 0.02))

@@ -1,21 +1,32 @@
-"""Sessions between nodes over real sockets: who is let in, and what keeps a session up."""
+"""Sessions and beats between nodes over real sockets: who is let in, and what keeps their streams up."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
 import grpc
 import pytest
-from support.grpc_peers import introduce, knock, numbered, peers, start
+from support.grpc_peers import Peer, beating, calling, introduce, knock, numbered, peers, start
 from support.polling import until
+from support.virtual_time import turns, virtual
 
-from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import Frame, Hello
+from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import Beat, Frame, Hello
 from ringhold.api.proto.ringhold.internal.v1.peer_pb2_grpc import (
     PeerServicer,
     PeerStub,
     add_PeerServicer_to_server,
 )
 from ringhold.node.peers import grpc_transport
+from ringhold.node.peers.grpc_transport import BeatSender, Line
 from ringhold.node.peers.transport import SessionEnded
+
+
+def of_generation(generation: int) -> Hello:
+    """What process `generation` of node a says to b."""
+    return Hello(cluster_id="c1", node_id="a", generation=generation, target_node_id="b")
+
+
+GREETING = of_generation(1)
 
 
 async def wait_for(condition: Callable[[], object]) -> None:
@@ -39,6 +50,7 @@ async def test_both_ends_send_frames_in_order() -> None:
         assert len(a.heard.began) == len(b.heard.began) == 1
 
 
+@pytest.mark.parametrize("kind", [Frame, Beat])
 @pytest.mark.parametrize(
     "hello",
     [
@@ -49,13 +61,14 @@ async def test_both_ends_send_frames_in_order() -> None:
     ],
     ids=["other cluster", "no cluster", "meant for another", "not a member"],
 )
-async def test_who_does_not_belong_is_refused(hello: Hello) -> None:
+async def test_who_does_not_belong_is_refused(hello: Hello, kind: type[Frame] | type[Beat]) -> None:
     """P10: a stream of another cluster, for another node or of no member is refused before anything is asked."""
     async with peers("a", "b") as (a, b):
         b.transport.reach({"a": a.address})
-        assert await knock(b.address, hello) is grpc.StatusCode.PERMISSION_DENIED
+        assert await knock(b.address, hello, kind) is grpc.StatusCode.PERMISSION_DENIED
         assert b.heard.began == []
-        assert await knock(b.address, Hello(cluster_id="c1", node_id="a", target_node_id="b")) is grpc.StatusCode.OK
+        welcome = Hello(cluster_id="c1", node_id="a", target_node_id="b")
+        assert await knock(b.address, welcome, kind) is grpc.StatusCode.OK
 
 
 async def test_a_node_without_a_cluster_lets_nobody_in() -> None:
@@ -76,6 +89,10 @@ async def test_a_stream_that_says_nothing_is_ended(monkeypatch: pytest.MonkeyPat
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call.read()
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        silent = PeerStub(channel).Beats()
+        await silent.wait_for_connection()
+        with pytest.raises(grpc.aio.AioRpcError):
+            await silent.read()
 
 
 async def test_another_node_at_the_address_is_not_spoken_to() -> None:
@@ -122,6 +139,198 @@ async def test_a_node_that_answers_with_another_id_is_left() -> None:
         await wait_for(lambda: impostor.visits >= 2)
         assert (a.heard.began, a.heard.frames) == ([], [])
     await server.stop(0)
+
+
+class Unsteady(PeerServicer):
+    """Is b, and ends one kind of stream as soon as it is up, the other never."""
+
+    def __init__(self, ending: type[Frame] | type[Beat]) -> None:
+        self._ending = ending
+        self.visits = {Frame: 0, Beat: 0}
+
+    async def Exchange(self, request_iterator: object, context: Any) -> None:
+        await self._visited(Frame, context)
+
+    async def Beats(self, request_iterator: object, context: Any) -> None:
+        await self._visited(Beat, context)
+
+    async def _visited(self, kind: type[Frame] | type[Beat], context: Any) -> None:
+        self.visits[kind] += 1
+        await context.read()
+        await context.write(kind(hello=Hello(cluster_id="c1", node_id="b", target_node_id="a")))
+        while kind is not self._ending and isinstance(await context.read(), kind):
+            pass
+
+
+@pytest.mark.parametrize("ending", [Frame, Beat])
+async def test_each_stream_is_dialled_again_by_itself(ending: type[Frame] | type[Beat]) -> None:
+    """One may break again and again while the other lives on."""
+    unsteady, server = Unsteady(ending), grpc.aio.server()
+    add_PeerServicer_to_server(unsteady, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with peers("a") as (a,):
+        a.transport.reach({"b": f"127.0.0.1:{port}"})
+        await wait_for(lambda: unsteady.visits[ending] >= 3)
+        assert unsteady.visits[Beat if ending is Frame else Frame] == 1
+    await server.stop(0)
+
+
+async def test_both_ends_send_beats() -> None:
+    """They go beside the frames, without their hello, to whom they are for."""
+    async with peers("a", "b", "c") as (a, b, c):
+        introduce(a, b, c)
+        await beating(a, b)
+        assert set(b.heard.beats) == {("a", 1)}
+        assert c.heard.beats == []
+
+
+@pytest.mark.parametrize(("broken", "living"), [(Frame, Beat), (Beat, Frame)])
+async def test_a_stream_outlives_the_other(broken: type[Frame] | type[Beat], living: type[Frame] | type[Beat]) -> None:
+    """The end of the frames is no end of the beats, and the other way round."""
+    async with peers("b") as (b,), calling(b.address) as caller:
+        b.transport.reach({"a": "127.0.0.1:1"})
+        breaking, lasting = caller(broken, GREETING), caller(living, GREETING)
+        assert await breaking.greet() is await lasting.greet() is grpc.StatusCode.OK
+        breaking.call.cancel()
+        if broken is Frame:
+            await wait_for(lambda: b.heard.ended)
+            await lasting.call.write(Beat(number=5))
+            await wait_for(lambda: b.heard.beats == [("a", 5)])
+        else:
+            await wait_for(lambda: "a" not in b.transport._beat_senders)
+            await lasting.call.write(numbered(5))
+            await wait_for(lambda: b.heard.frames == [("a", 5)])
+            b.transport.send_beat("a", Beat(number=1))
+            assert not b.heard.ended
+
+
+@pytest.mark.parametrize("kind", [Frame, Beat])
+async def test_a_dead_process_is_refused_once_its_successor_was_heard(kind: type[Frame] | type[Beat]) -> None:
+    """A stream of a lower generation is no stream of this peer, whichever stream the higher one spoke on."""
+    async with peers("b") as (b,), calling(b.address) as caller:
+        b.transport.reach({"a": "127.0.0.1:1"})
+        other = Beat if kind is Frame else Frame
+        assert await caller(other, of_generation(4)).greet() is grpc.StatusCode.OK
+        assert await caller(kind, of_generation(3)).greet() is grpc.StatusCode.PERMISSION_DENIED
+        assert await caller(kind, of_generation(4)).greet() is grpc.StatusCode.OK
+        b.transport.reach({})
+        b.transport.reach({"a": "127.0.0.1:1"})
+        assert await caller(kind, of_generation(3)).greet() is grpc.StatusCode.PERMISSION_DENIED
+
+
+@pytest.mark.parametrize("kind", [Frame, Beat])
+async def test_the_first_word_of_a_successor_ends_the_streams_of_the_dead(kind: type[Frame] | type[Beat]) -> None:
+    """Nothing more is heard of them, although the machine between may still hold what they sent."""
+    async with peers("b") as (b,), calling(b.address) as caller:
+        b.transport.reach({"a": "127.0.0.1:1"})
+        old = [caller(Frame, of_generation(3)), caller(Beat, of_generation(3))]
+        for stream in old:
+            assert await stream.greet() is grpc.StatusCode.OK
+        assert await caller(kind, of_generation(4)).greet() is grpc.StatusCode.OK
+        assert all([await stream.is_over() for stream in old])
+        await wait_for(lambda: len(b.heard.open) == (1 if kind is Frame else 0))
+
+
+async def test_a_process_that_answers_as_its_own_predecessor_is_left() -> None:
+    """The dialling end refuses ghosts too."""
+    async with peers("a") as (a,):
+        b = await start("b", generation=7)
+        introduce(a, b)
+        await wait_for(lambda: a.heard.open)
+        await b.crash()
+        b = await start("b", port=int(b.address.rpartition(":")[2]), generation=6)
+        b.transport.reach({"a": a.address})
+        await wait_for(lambda: b.heard.ended)
+        assert len(a.heard.began) == 1
+        await b.crash()
+
+
+async def test_a_newer_stream_of_the_same_kind_ends_the_older() -> None:
+    """A peer has one of each: it dials again only when it has given the old one up."""
+    async with peers("b") as (b,), calling(b.address) as caller:
+        b.transport.reach({"a": "127.0.0.1:1"})
+        older, newer = caller(Beat, GREETING), caller(Beat, GREETING)
+        assert await older.greet() is await newer.greet() is grpc.StatusCode.OK
+        assert await older.is_over()
+        b.transport.send_beat("a", Beat(number=3))
+        assert await newer.call.read() == Beat(number=3)
+
+
+class SlowStream:
+    """Takes a beat at a time while `taking`."""
+
+    def __init__(self) -> None:
+        self.sent: list[int] = []
+        self.begun = 0
+        self.taking = asyncio.Event()
+
+    async def write(self, message: Beat, /) -> None:
+        self.begun += 1
+        await self.taking.wait()
+        self.sent.append(message.number)
+
+    async def read(self) -> object:
+        raise AssertionError("nobody reads here")
+
+
+@virtual
+async def test_the_newest_beat_replaces_those_that_have_not_left() -> None:
+    """A peer that takes nothing costs one beat of memory, and hears the newest first."""
+    stream = SlowStream()
+    sender = BeatSender(Line(Beat, "b", 1, stream))
+    sending = asyncio.ensure_future(sender.run())
+    sender.put(Beat(number=1))
+    await turns()
+    for number in (2, 3, 4):
+        sender.put(Beat(number=number))
+    stream.taking.set()
+    await turns()
+    sender.put(Beat(number=5))
+    await turns()
+    assert stream.sent == [1, 4, 5]
+    sending.cancel()
+
+
+async def test_a_beat_to_nobody_is_dropped() -> None:
+    """Best effort: there is no error and no memory of it."""
+    async with peers("a", "b") as (a, b):
+        a.transport.send_beat("b", Beat(number=1))
+        a.transport.send_beat("z", Beat(number=1))
+        introduce(a, b)
+        await wait_for(lambda: a.heard.open and b.heard.open)
+        await beating(a, b, number=2)
+        assert set(b.heard.beats) == {("a", 2)}
+
+
+@pytest.mark.parametrize("forgetting", ["a", "b"])
+async def test_who_is_no_member_any_more_loses_the_beats(forgetting: str) -> None:
+    """`reach` ends both streams, whoever dialled."""
+    async with peers("a", "b") as (a, b):
+        introduce(a, b)
+        await beating(a, b)
+        (a if forgetting == "a" else b).transport.reach({})
+        await wait_for(lambda: not beats_up(a) and not beats_up(b))
+
+
+async def test_beats_follow_a_changed_address() -> None:
+    """Both streams move to where the peer is now."""
+    async with peers("a") as (a,):
+        old, new = await start("b"), await start("b", generation=2)
+        for b in (old, new):
+            b.transport.reach({"a": a.address})
+        a.transport.reach({"b": old.address})
+        await beating(a, old)
+        a.transport.reach({"b": new.address})
+        await beating(a, new, number=2)
+        await wait_for(lambda: not beats_up(old) and not old.heard.open)
+        assert ("a", 2) not in old.heard.beats
+        await old.stop()
+        await new.stop()
+
+
+def beats_up(peer: Peer) -> bool:
+    return bool(peer.transport._beat_senders)
 
 
 async def test_a_session_comes_back_after_the_peer_restarts() -> None:
