@@ -1,4 +1,8 @@
-"""What the leader of the system group does beside answering: it takes new nodes into the topology (DESIGN 8.1)."""
+"""What voters of the system group do beside voting: they tell of its topology, and their leader takes new nodes in.
+
+Every voter runs this (DESIGN 8.1). A change names the epoch that it was made for, so that two voters that both believe
+to lead, or one that asks twice after a doubt, do no harm.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -13,6 +17,10 @@ from .machine.topology_machine import ChangeKind, ChangeNode, TopologyMachine, T
 from .topology_store import TopologyStore
 
 RETRY_S = 0.2
+PATIENCE_S = 2.5
+"""Longer than a leader is without a lease before it steps down, and than the first lease takes after an election."""
+PROPOSAL_S_MAX = 5.0
+"""A proposal without an outcome by then is in doubt: its leader was cut off."""
 
 
 class Admission:
@@ -40,26 +48,39 @@ class Admission:
         self._news = asyncio.Event()
 
     def wake(self) -> None:
-        """Gossip has changed, or this node leads the system group now."""
+        """Gossip has changed, an entry of the system group was applied, or this node leads the group now."""
         self._news.set()
 
     async def run(self) -> None:
-        """For ever, on the node that holds the system group."""
+        """For ever, on a node that hosts the system group.
+
+        While somebody waits to be let in it looks again by itself: as long as this node leads, and for a while after
+        each `wake` if it does not, for a lease may come, or come back, without one.
+        """
+        self.wake()  # for what an earlier life of this node did not get to tell
         while True:
             await self._news.wait()
             self._news.clear()
-            if self._groups.leads(SYSTEM_GROUP):
-                await self._store.adopt(self.topology)  # a change that an earlier life of this node did not get to tell
-            while self._groups.leads(SYSTEM_GROUP):
-                newcomer = self._newcomer(self.topology)
-                if newcomer is None:
-                    break
-                try:
-                    await self._admit(newcomer)
-                except InvalidTopology as error:
-                    self._refuse(newcomer, str(error))
-                except (NotLeader, AnchorOutOfRange, Overloaded, Unavailable):
-                    await self._clock.sleep(RETRY_S)
+            patient_until = self._clock.now() + PATIENCE_S
+            while not await self._all_told() and self._may_lead(patient_until):
+                await self._clock.sleep(RETRY_S)
+
+    async def _all_told(self) -> bool:
+        """Adopt what is committed, and take in who is there; False if somebody still waits."""
+        await self._store.adopt(self.topology)
+        while (newcomer := self._newcomer(self.topology)) is not None:
+            if not self._groups.leads(SYSTEM_GROUP):
+                return False
+            try:
+                await self._admit(newcomer)
+            except InvalidTopology as error:
+                self._refuse(newcomer, str(error))
+            except (NotLeader, AnchorOutOfRange, Overloaded, Unavailable, TimeoutError):
+                return False
+        return True
+
+    def _may_lead(self, patient_until: float) -> bool:
+        return self._groups.leads(SYSTEM_GROUP) or self._clock.now() < patient_until
 
     @property
     def topology(self) -> Topology:
@@ -78,10 +99,14 @@ class Admission:
         return None
 
     async def _admit(self, member: Member) -> None:
-        """Raises InvalidTopology if the topology can't hold the member, and what `Groups.propose` raises."""
+        """Raises InvalidTopology if the topology can't hold the member, TimeoutError, and what `Groups.propose` raises.
+
+        A command that finds another epoch has changed nothing: the caller looks at the topology again.
+        """
         change = ChangeNode(ChangeKind.ADD_NODE, self.topology.epoch, joining_record(member))
         anchor_ms = self._groups.log_time_ms(SYSTEM_GROUP)
-        applied = await self._groups.propose(SYSTEM_GROUP, change.encode(), anchor_ms)
+        async with asyncio.timeout(PROPOSAL_S_MAX):
+            applied = await self._groups.propose(SYSTEM_GROUP, change.encode(), anchor_ms)
         outcome = TopologyOutcome.decode(applied.outcome)
         if outcome.verdict is TopologyVerdict.REFUSED:
             raise InvalidTopology(outcome.message)

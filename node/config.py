@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ..api.limits import Limits
+from ..ring.topology import REPLICATION_FACTOR_MAX, WEIGHT_MAX
 from .storage.cache import CACHE_BYTES_MAX
 
 Address: TypeAlias = tuple[str, int]
@@ -18,7 +19,7 @@ ENGINES = ("sqlite", "rocksdb")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
 PARTITIONS_MAX = 65_536
-WEIGHT_MAX = 1_000
+REPLICATION_FACTOR_DEFAULT = 1
 NODES_MAX = 1_000
 ROW_CACHE_BYTES_MAX = 64 * 1024**3
 NAME_LENGTH_MAX = 253  # the longest DNS name, which a pod may carry
@@ -67,6 +68,9 @@ class NodeConfig:
     partitions: int = 64
     """Slices of the hash space, a power of two, fixed when the cluster is formed. More of them spread load finer and
     cost memory and messages each."""
+    replication_factor: int = REPLICATION_FACTOR_DEFAULT
+    """Nodes that hold each partition, or all if they are fewer; fixed when the cluster is formed. Of 2·f + 1, f may be
+    lost without losing a write or an answer; each costs its share of disk, and a write waits for a majority of them."""
     limits: Limits = field(default_factory=Limits)
     row_cache_bytes: int = CACHE_BYTES_MAX
     """Memory for rows that are read often; 0: none. More of them are read without the engine, in a larger process."""
@@ -111,6 +115,10 @@ class NodeConfig:
             raise ConfigError("weight", f"{self.weight} is not between 1 and {WEIGHT_MAX}")
         if not 1 <= self.partitions <= PARTITIONS_MAX or self.partitions.bit_count() != 1:
             raise ConfigError("partitions", f"{self.partitions} is not a power of two between 1 and {PARTITIONS_MAX}")
+        if not 1 <= self.replication_factor <= REPLICATION_FACTOR_MAX:
+            raise ConfigError(
+                "replication_factor", f"{self.replication_factor} is not between 1 and {REPLICATION_FACTOR_MAX}"
+            )
         if not 0 <= self.row_cache_bytes <= ROW_CACHE_BYTES_MAX:
             raise ConfigError("row_cache_bytes", f"{self.row_cache_bytes} is not between 0 and {ROW_CACHE_BYTES_MAX}")
         if not 0 <= self.drain_timeout_s <= 3_600:

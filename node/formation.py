@@ -28,6 +28,7 @@ class FormationState:
     epoch: int
     expect: int
     partitions: int
+    replication_factor: int
     seeds: str
     grpc_address: str
     http_address: str
@@ -49,14 +50,17 @@ class FormationState:
             raise MalformedState("not the fields of a formation state")
         return FormationState(**value)
 
-    @property
-    def wish(self) -> tuple[str, int, int, str]:
-        """What all founders must want alike: cluster name, number of nodes and of partitions, list of seeds."""
-        return self.cluster, self.expect, self.partitions, self.seeds
+    def disagreements(self, other: "FormationState") -> list[str]:
+        """The flags that this node and the other were told differently, of those that all founders must be told alike.
+
+        They are the cluster's name, number of nodes, of partitions, of replicas, and the list of seeds.
+        """
+        names = ("cluster", "expect", "partitions", "replication_factor", "seeds")
+        return [f"--{name.replace('_', '-')}" for name in names if getattr(self, name) != getattr(other, name)]
 
 
 FIELD_TYPES = {
-    field.name: int if field.name in {"epoch", "expect", "partitions", "weight"} else str
+    field.name: int if field.name in {"epoch", "expect", "partitions", "replication_factor", "weight"} else str
     for field in fields(FormationState)
 }
 
@@ -104,12 +108,10 @@ def decide(own: FormationState, first_seed: str, answers: Mapping[str, Formation
         answered = ", ".join(sorted(state.name for state in others.values())) or "nobody"
         missing = own.expect - len(nodes)
         return Wait(f"{missing} of {own.expect} nodes have not answered yet (so far: {answered})")
-    differing = sorted(state.name for state in others.values() if state.wish != own.wish)
+    differing = {state.name: flags for state in others.values() if (flags := own.disagreements(state))}
     if differing:
-        return Wait(
-            f"other settings than mine at {', '.join(differing)}: cluster name, --expect, --partitions and --seeds "
-            "must be the same on all nodes"
-        )
+        told = "; ".join(f"{name}: {', '.join(differing[name])}" for name in sorted(differing))
+        return Wait(f"settings that must be the same on all nodes are not the same as here ({told})")
     if len(nodes) > own.expect:
         return Wait(f"{len(nodes)} empty nodes answer, but {own.expect} are expected")
     names = [state.name for state in nodes]

@@ -20,8 +20,9 @@ ASKED_MAX = 1_000
 
 FORMATION_ROUTE = "formation"
 TOPOLOGY_ROUTE = "topology"
-REPLICATION_FACTOR = 1
-"""Every partition has one replica, until consensus between nodes exists."""
+ASK_FOR_NEWEST = b""
+ASK_FOR_FOUNDING = b"founding"
+"""The body of a request for a topology: the newest that a node has, or epoch 1."""
 
 
 class EventLog(Protocol):
@@ -78,7 +79,7 @@ class Founding:
                 await self._clock.sleep(pause_s)
                 pause_s = min(ASK_PAUSE_S_MAX, pause_s * 1.3)
         pause_s = ASK_PAUSE_S_MIN
-        while not self._store.formed and not await self._majority_has_adopted():
+        while not self._store.formed and not await self._has_formed():
             await self._clock.sleep(pause_s)
             pause_s = min(ASK_PAUSE_S_MAX, pause_s * 1.3)
         self._say("")
@@ -105,33 +106,53 @@ class Founding:
     async def _found(self, nodes: Iterable[FormationState]) -> None:
         own = self._own()
         cluster_id = self._rng.randbytes(8).hex()
-        records = [node_record(state) for state in nodes]
-        topology = found(own.cluster, cluster_id, own.partitions, REPLICATION_FACTOR, records)
+        try:
+            records = [node_record(state) for state in nodes]
+            topology = found(own.cluster, cluster_id, own.partitions, own.replication_factor, records)
+        except InvalidTopology as error:  # of what another node says of itself
+            self._say(f"these nodes can't found a cluster: {error}")
+            return
         await self._store.adopt(topology)
         self._log("founded", cluster=own.cluster, cluster_id=cluster_id, nodes=len(topology.nodes))
 
     async def _join(self, address: str) -> None:
+        """Adopt the cluster of the node at `address`, epoch 1 first, if it has taken this node in."""
+        founding = await self._fetch(address, ASK_FOR_FOUNDING)
         topology = await self.fetch(address)
-        if topology is None:
+        if founding is None or topology is None or (founding.epoch, founding.cluster_id) != (1, topology.cluster_id):
             return
-        own = self._own()
-        if topology.cluster_name != own.cluster:
-            self._say(f"the seeds belong to cluster {topology.cluster_name}, this node to {own.cluster}")
-        elif topology.node(own.node_id) is None:
-            namesake = topology.node_named(own.name)
-            taken = f"; its name {own.name} belongs to another node, {namesake.id}" if namesake else ""
-            self._say(f"the cluster {topology.cluster_name} exists and has not admitted this node yet{taken}")
+        obstacle = obstacle_to_joining(self._own(), topology)
+        if obstacle:
+            self._say(obstacle)
         else:
-            await self._store.adopt(topology)
-            self._log("adopted", cluster_id=topology.cluster_id, epoch=topology.epoch)
+            await self._store.join(founding, topology)
+            groups = len(self._store.founded_here)
+            self._log("adopted", cluster_id=topology.cluster_id, epoch=topology.epoch, founded_groups=groups)
 
     async def fetch(self, address: str) -> Topology | None:
         """The topology of the node at `address`; None if it gives none."""
+        return await self._fetch(address, ASK_FOR_NEWEST)
+
+    async def _fetch(self, address: str, what: bytes) -> Topology | None:
         try:
-            body = await self._exchange.exchange(address, TOPOLOGY_ROUTE, b"", ASK_TIMEOUT_S)
-            return Topology.from_json(body)
+            return Topology.from_json(await self._exchange.exchange(address, TOPOLOGY_ROUTE, what, ASK_TIMEOUT_S))
         except (ExchangeFailed, InvalidTopology):
             return None
+
+    def answer_topology(self, body: bytes) -> bytes:
+        """What a node answers on TOPOLOGY_ROUTE: the topology asked for, `{}` if it has none."""
+        topology = self._store.founding if body == ASK_FOR_FOUNDING else self._store.current
+        return topology.to_json() if topology else b"{}"
+
+    async def _has_formed(self) -> bool:
+        """Whether a majority of the founders has adopted; then this node remembers it.
+
+        A later epoch is proof, for only a system group that served has committed it; founders may be gone by then.
+        """
+        if self._store.known.epoch == 1 and not await self._majority_has_adopted():
+            return False
+        await self._store.mark_formed()
+        return True
 
     async def _majority_has_adopted(self) -> bool:
         topology = self._store.known
@@ -140,7 +161,6 @@ class Founding:
         adopted = {state.node_id for state in answers.values() if state.cluster_id == topology.cluster_id}
         adopted.add(self._own().node_id)
         if len(adopted) * 2 > len(topology.nodes):
-            await self._store.mark_formed()
             return True
         missing = ", ".join(sorted(node.name for node in others if node.id not in adopted))
         self._say(f"most nodes have not adopted the cluster yet; missing: {missing}")
@@ -171,6 +191,19 @@ class Founding:
         if reason and reason != self.waiting_for:
             self._log("waiting", reason=reason)
         self.waiting_for = reason
+
+
+def obstacle_to_joining(own: FormationState, topology: Topology) -> str:
+    """Why a node can't adopt a cluster's topology, as a sentence; empty if it can."""
+    name = topology.cluster_name
+    if name != own.cluster:
+        return f"the seeds belong to cluster {name}, this node to {own.cluster}"
+    node = topology.node(own.node_id)
+    if node is None:
+        namesake = topology.node_named(own.name)
+        taken = f"; its name {own.name} belongs to another node, {namesake.id}" if namesake else ""
+        return f"the cluster {name} exists and has not admitted this node yet{taken}"
+    return f"the cluster {name} has removed this node" if node.state is NodeState.REMOVED else ""
 
 
 def node_record(state: FormationState) -> NodeRecord:

@@ -192,6 +192,7 @@ def settings_of(config: NodeConfig, identity: Identity) -> NodeSettings:
         seeds=config.seeds,
         expect=config.expect or (1 if alone else 0),
         partitions=config.partitions,
+        replication_factor=config.replication_factor,
         engine=config.engine,
         limits=config.limits,
         gossip=local() if loopback else lan(),

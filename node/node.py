@@ -59,6 +59,7 @@ class NodeSettings:
     seeds: tuple[str, ...]
     expect: int
     partitions: int
+    replication_factor: int
     engine: str
     limits: Limits
     gossip: GossipConfig
@@ -219,7 +220,7 @@ class Node:
         if route == FORMATION_ROUTE:
             return self._formation_state().encode()
         if route == TOPOLOGY_ROUTE:
-            return self.store.current.to_json() if self.store.current else b"{}"
+            return self.founding.answer_topology(body)
         return await self.gossip.handle_request(route, body)
 
     def describe(self) -> DescribeReply:
@@ -271,7 +272,7 @@ class Node:
         assert group == SYSTEM_GROUP
         topology = load_topology(self._engine)
         assert topology is not None, "the system group's founding replica has no topology"
-        return TopologyMachine(state, topology)
+        return TopologyMachine(state, topology, self.admission.wake)
 
     async def _until_leading(self) -> None:
         while len(self.groups.led) < len(self.groups.hosted):
@@ -351,6 +352,7 @@ class Node:
             epoch=self.store.current.epoch if self.store.current else 0,
             expect=settings.expect,
             partitions=settings.partitions,
+            replication_factor=settings.replication_factor,
             seeds=seeds_hash(settings.seeds),
             grpc_address=settings.grpc_address,
             http_address=settings.http_address,

@@ -5,11 +5,12 @@ from collections.abc import Callable
 
 from ..ring.topology import Topology
 from .keyspace import node_key
-from .machine.topology_machine import found_system_group
+from .machine.founding_replicas import stage_founding_replicas
 from .storage.engine import Engine, WriteBatch
 from .storage.envelope import seal, unseal
 
 TOPOLOGY_KEY = node_key("topology")
+FOUNDING_KEY = node_key("founding")
 FORMED_KEY = node_key("formed")
 
 
@@ -18,17 +19,16 @@ class ForeignTopology(Exception):
 
 
 class TopologyStore:
-    """Holds the newest topology this node has adopted. `on_change` hears of each one, in order of epochs."""
+    """Holds epoch 1 and the newest topology this node has adopted. `on_change` hears of each, in order of epochs."""
 
     def __init__(self, node_id: str, engine: Engine) -> None:
         self._node_id = node_id
         self._engine = engine
-        self._current: Topology | None = None
         self._listeners: list[Callable[[Topology], None]] = []
         self._adopting = asyncio.Lock()
-        stored = engine.get(TOPOLOGY_KEY)
-        if stored is not None:
-            self._current = Topology.from_json(unseal(stored))
+        self._current = stored_topology(engine, TOPOLOGY_KEY)
+        self._founding = stored_topology(engine, FOUNDING_KEY)
+        self._founded_here: frozenset[int] = frozenset()
         self._formed = engine.get(FORMED_KEY) is not None
 
     @property
@@ -39,6 +39,16 @@ class TopologyStore:
     def known(self) -> Topology:
         assert self._current is not None, "the topology was asked for before there is one"
         return self._current
+
+    @property
+    def founding(self) -> Topology | None:
+        """Epoch 1 of the adopted cluster, for founders that have not heard of it yet; None before adoption."""
+        return self._founding
+
+    @property
+    def founded_here(self) -> frozenset[int]:
+        """The groups whose founding replicas this process has made: they can't have promised anything before."""
+        return self._founded_here
 
     @property
     def cluster_id(self) -> str:
@@ -54,26 +64,46 @@ class TopologyStore:
         self._listeners.append(listener)
 
     async def adopt(self, topology: Topology) -> None:
-        """Make a newer topology durable, then current; older ones are ignored. Raises ForeignTopology.
+        """Make a newer topology durable, then current; older ones are ignored. The first one is epoch 1, or use `join`.
 
-        Epoch 1 comes with the founding replica of the system group, if this node votes there: made once, in the very
-        batch that adopts the cluster. One at a time, so that an older epoch is never written over a newer one.
+        One at a time, so that an older epoch is never written over a newer one. Raises ForeignTopology.
+        """
+        await self.join(topology, topology)
+
+    async def join(self, founding: Topology, topology: Topology) -> None:
+        """As `adopt`; a node without a cluster makes the cluster's epoch 1, `founding`, durable in the same batch.
+
+        If epoch 1 gives this node replicas, that batch has them, too: they are made once, from epoch 1, however late
+        the node hears of it. A node that epoch 1 does not list makes none. Raises ForeignTopology.
         """
         async with self._adopting:
-            await self._adopt(topology)
+            if self._current is None:
+                await self._begin(founding, topology)
+            else:
+                await self._advance(topology, self._current)
 
-    async def _adopt(self, topology: Topology) -> None:
-        if self._current is not None:
-            if topology.cluster_id != self._current.cluster_id:
-                raise ForeignTopology(f"a topology of cluster {topology.cluster_id} was offered")
-            if topology.epoch <= self._current.epoch:
-                return
+    async def _begin(self, founding: Topology, topology: Topology) -> None:
+        assert founding.cluster_id == topology.cluster_id, "epoch 1 of another cluster"
         batch = WriteBatch()
+        founded = stage_founding_replicas(founding, self._node_id, batch)
+        batch.put(FOUNDING_KEY, seal(founding.to_json()))
+        await self._store(topology, batch)
+        self._founding, self._founded_here = founding, founded
+        self._make_current(topology)
+
+    async def _advance(self, topology: Topology, current: Topology) -> None:
+        if topology.cluster_id != current.cluster_id:
+            raise ForeignTopology(f"a topology of cluster {topology.cluster_id} was offered")
+        if topology.epoch > current.epoch:
+            await self._store(topology, WriteBatch())
+            self._make_current(topology)
+
+    async def _store(self, topology: Topology, batch: WriteBatch) -> None:
         batch.put(TOPOLOGY_KEY, seal(topology.to_json()))
-        if self._current is None and topology.epoch == 1 and self._node_id in topology.system_voters:
-            found_system_group(topology, batch)
         self._engine.write(batch)
         await self._engine.sync()
+
+    def _make_current(self, topology: Topology) -> None:
         self._current = topology
         for listener in self._listeners:
             listener(topology)
@@ -85,3 +115,9 @@ class TopologyStore:
         self._engine.write(batch)
         await self._engine.sync()
         self._formed = True
+
+
+def stored_topology(engine: Engine, key: bytes) -> Topology | None:
+    """Raises Damaged, InvalidTopology (a newer form)."""
+    stored = engine.get(key)
+    return None if stored is None else Topology.from_json(unseal(stored))

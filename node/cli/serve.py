@@ -55,6 +55,9 @@ def serve(
     partitions: Annotated[
         str | None, setting("Slices of a new cluster's data, a power of two, for ever. Default 64.", "P")
     ] = None,
+    replication_factor: Annotated[
+        str | None, setting("Nodes that hold each partition of a new cluster, for ever. Default 3.", "RF")
+    ] = None,
     log_level: Annotated[
         str | None, setting("The least important events to log. Default info.", "debug|info|warning|error")
     ] = None,

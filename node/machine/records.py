@@ -75,6 +75,9 @@ class RecordMachine:
             keys += [self._row_prefix + _key_of(mutation) for mutation in command.mutations]
         return keys
 
+    def written(self) -> None:
+        """Nobody waits for it: rows are read from the engine. The contract is on `Machine`."""
+
     def _run(self, command: Command, staged: Staged) -> bytes:
         key = self._dedupe.key(command)
         mutations = command.mutations

@@ -5,6 +5,7 @@ of two proposers that saw the same epoch only one succeeds, and a repetition doe
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any
@@ -14,7 +15,7 @@ from ...ring.topology import SYSTEM_GROUP, InvalidTopology, NodeRecord, NodeStat
 from ..keyspace import row_key, state_key
 from ..storage.engine import WriteBatch
 from ..storage.envelope import seal, unseal
-from .machine import UnknownCommand, advance, stage_state
+from .machine import UnknownCommand, advance, founded_state, stage_state
 from .records import record_bytes
 from .staged import Reader, Staged
 
@@ -85,11 +86,15 @@ class TopologyOutcome:
 
 
 class TopologyMachine:
-    """Applies changes of nodes to the topology. `state` is taken over and changed in place."""
+    """Applies changes of nodes to the topology. `state` is taken over and changed in place.
 
-    def __init__(self, state: GroupState, topology: Topology) -> None:
+    `on_written` is called whenever `written` is: `topology` may be newer then, and this node may tell of it.
+    """
+
+    def __init__(self, state: GroupState, topology: Topology, on_written: Callable[[], None] | None = None) -> None:
         self.state = state
         self.topology = topology
+        self._on_written = on_written
 
     def reads(self, index: int, entry: LogEntry) -> list[bytes]:
         """Nothing: the topology is in memory. The contract is on `Machine`."""
@@ -106,6 +111,11 @@ class TopologyMachine:
             staged.put(_ROW_KEY, _stored(self.topology, self.state))
         stage_state(self.state, SYSTEM_GROUP, staged)
         return outcomes
+
+    def written(self) -> None:
+        """Tell whoever asked to hear. The contract is on `Machine`."""
+        if self._on_written is not None:
+            self._on_written()
 
     def _change(self, command: ChangeNode) -> TopologyOutcome:
         epoch = self.topology.epoch
@@ -124,8 +134,9 @@ class TopologyMachine:
 
 
 def found_system_group(topology: Topology, batch: WriteBatch) -> None:
-    """Stage the system group as it is before its first entry: with the topology that the cluster is founded on."""
-    state = GroupState(revision=1)
+    """Stage the system group as it is before its first entry: with its voters, and the topology of the founding."""
+    state = founded_state(topology.system_voters)
+    state.revision = 1
     _count(state, topology)
     batch.put(_ROW_KEY, _stored(topology, state))
     batch.put(state_key(SYSTEM_GROUP), seal(state.SerializeToString()))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from ringhold.api.limits import Limits
 from ringhold.gossip.config import local
+from ringhold.node.config import REPLICATION_FACTOR_DEFAULT
 from ringhold.node.known_members import KnownMembers
 from ringhold.node.node import Node, NodeParts, NodeSettings
 from ringhold.node.peers.transport import Transport
@@ -170,6 +171,7 @@ class Machine:
             seeds=self.around.seeds,
             expect=self.expect,
             partitions=PARTITIONS,
+            replication_factor=REPLICATION_FACTOR_DEFAULT,
             engine="memory",
             limits=self.around.limits,
             gossip=local(),

@@ -34,6 +34,7 @@ def empty(name: str, expect: int) -> FormationState:
         epoch=0,
         expect=expect,
         partitions=8,
+        replication_factor=3,
         seeds=seeds_hash(SEEDS),
         grpc_address=f"{name}:1",
         http_address=f"{name}:2",

@@ -20,13 +20,21 @@ SEEDS = ("a:2", "b:2", "c:2")
 class Founder:
     """One node: its disk outlives it, and `start` is its next life."""
 
-    def __init__(self, street: "Street", name: str, expect: int = 3, seeds: tuple[str, ...] = SEEDS) -> None:
+    def __init__(
+        self,
+        street: "Street",
+        name: str,
+        expect: int = 3,
+        seeds: tuple[str, ...] = SEEDS,
+        replication_factor: int = 3,
+    ) -> None:
         self.street = street
         self.name = name
         self.node_id = f"id-{name}"
         self.address = f"{name}:2"
         self.expect = expect
         self.seeds = seeds
+        self.replication_factor = replication_factor
         self.engine = MemoryEngine()
         self.logged: list[tuple[str, dict[str, Any]]] = []
         self.failures: list[BaseException] = []
@@ -68,6 +76,7 @@ class Founder:
             epoch=self.store.current.epoch if self.store.current else 0,
             expect=self.expect,
             partitions=8,
+            replication_factor=self.replication_factor,
             seeds=seeds_hash(self.seeds),
             grpc_address=f"{self.name}:1",
             http_address=self.address,
@@ -81,7 +90,7 @@ class Founder:
             case _ if route == FORMATION_ROUTE:
                 return self.state().encode()
             case _ if route == TOPOLOGY_ROUTE:
-                return self.store.current.to_json() if self.store.current else b"{}"
+                return self.founding.answer_topology(body)
         raise ExchangeFailed(f"no such route: {route}")
 
     def _log(self, event: str, /, **figures: object) -> None:

@@ -10,10 +10,10 @@ from support.virtual_time import LoopClock, reached
 from ringhold.api.proto.ringhold.storage.v1 import records_pb2 as stored
 from ringhold.node import keyspace
 from ringhold.node.consensus.groups import Applied, Groups, GroupsConfig
-from ringhold.node.machine.machine import Machine, load_state
+from ringhold.node.machine.machine import Machine, founded_state, hosted_groups, load_state
 from ringhold.node.machine.records import RecordMachine
-from ringhold.node.storage.engine import Engine
-from ringhold.node.storage.envelope import unseal
+from ringhold.node.storage.engine import Engine, WriteBatch
+from ringhold.node.storage.envelope import seal, unseal
 
 
 def opened(
@@ -22,12 +22,22 @@ def opened(
     config: GroupsConfig | None = None,
     make_machine: Callable[[int, stored.GroupState], Machine] = RecordMachine,
 ) -> Groups:
-    """Replicas that have stored their votes but led nothing yet."""
+    """Replicas that have stored their votes but led nothing yet; those that the engine does not hold are founded."""
+    found_alone("n1", engine, groups)
     replicas = Groups("n1", engine, LoopClock(), config)
     for group in groups:
         replicas.open(group, make_machine)
     replicas.campaign(groups)
     return replicas
+
+
+def found_alone(node_id: str, engine: Engine, groups: Sequence[int]) -> None:
+    """Founding replicas with one voter, of the groups that the engine has no replica of."""
+    batch, hosted = WriteBatch(), set(hosted_groups(engine))
+    for group in groups:
+        if group not in hosted:
+            batch.put(keyspace.state_key(group), seal(founded_state([node_id]).SerializeToString()))
+    engine.write(batch)
 
 
 @asynccontextmanager

@@ -15,6 +15,8 @@ from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import DescribeReply, LedG
 from ringhold.node.attempts import AttemptsConfig
 from ringhold.node.consensus.groups import Groups
 from ringhold.node.gateway import Gateway
+from ringhold.node.machine.founding_replicas import stage_founding_replicas
+from ringhold.node.machine.machine import hosted_groups
 from ringhold.node.machine.records import RecordMachine
 from ringhold.node.peers.exchange import Exchange, RequestLost, RequestNotSent
 from ringhold.node.router import Router
@@ -22,11 +24,12 @@ from ringhold.node.routes import Routes
 from ringhold.node.scatter import Scatter
 from ringhold.node.service import PeerService
 from ringhold.node.shards import Shards
+from ringhold.node.storage.engine import WriteBatch
 from ringhold.node.storage.memory import MemoryEngine
 from ringhold.node.supervisor import Supervisor
 from ringhold.ring.hashing import partition_of
 from ringhold.ring.placement import found
-from ringhold.ring.topology import Topology, group_of_partition
+from ringhold.ring.topology import SYSTEM_GROUP, Topology
 
 PARTITIONS = 8
 NOT_SENT, REQUEST_LOST, REPLY_LOST = "not sent", "request lost", "reply lost"
@@ -92,8 +95,16 @@ class SmallNode:
         return DescribeReply(led=led, replicas=len(self.groups.hosted), engine="memory")
 
 
+def founded_engine(topology: Topology, node_id: str) -> MemoryEngine:
+    """A disk with the node's founding replicas on it."""
+    engine, batch = MemoryEngine(), WriteBatch()
+    stage_founding_replicas(topology, node_id, batch)
+    engine.write(batch)
+    return engine
+
+
 class SmallCluster:
-    """Nodes by id, over one topology."""
+    """Nodes by id, over one topology with one replica per partition: where a request belongs is never in question."""
 
     def __init__(self, node_ids: Sequence[str], limits: Limits, attempts: AttemptsConfig) -> None:
         self.topology: Topology = found("c", "c1", PARTITIONS, 1, [node_record(node_id) for node_id in node_ids])
@@ -105,7 +116,7 @@ class SmallCluster:
         self.nodes = {node_id: self._node(node_id, limits, attempts) for node_id in node_ids}
 
     def _node(self, node_id: str, limits: Limits, attempts: AttemptsConfig) -> SmallNode:
-        engine = MemoryEngine()
+        engine = founded_engine(self.topology, node_id)
         groups, routes, rng = Groups(node_id, engine, self.clock), Routes(), Random(node_id)
         routes.adopt(self.topology)
         exchange = cast("Exchange", WeatherExchange(node_id, self))
@@ -114,9 +125,9 @@ class SmallCluster:
         scatter = Scatter(node_id, shards, router, routes, self.clock, rng, limits, attempts)
         gateway = Gateway(router, scatter, lambda: self.topology, limits, rng)
         service = PeerService(groups, shards, lambda: self.nodes[node_id].describe(), self.supervisor)  # noqa: PLW0108 - made below
-        for partition, targets in enumerate(self.topology.targets):
-            if node_id in targets:
-                groups.open(group_of_partition(partition), RecordMachine)
+        for group in hosted_groups(engine):
+            if group != SYSTEM_GROUP:
+                groups.open(group, RecordMachine)
         groups.campaign(groups.hosted)
         self.supervisor.spawn(f"groups of {node_id}", groups.run())
         return SmallNode(engine, groups, routes, router, shards, gateway, service)

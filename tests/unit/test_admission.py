@@ -1,5 +1,6 @@
 """What the system leader does with newcomers: each gets in once, and none can harm the loop."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,12 +11,12 @@ from support.gossip import member
 from support.ring_nodes import node_records
 from support.virtual_time import LoopClock, pass_time, reached, turns, virtual
 
-from ringhold.api.errors import Overloaded
+from ringhold.api.errors import InDoubt, Overloaded, Unavailable
 from ringhold.gossip.member import Member, MemberState
-from ringhold.node.admission import Admission
+from ringhold.node.admission import Admission, joining_record
 from ringhold.node.consensus.groups import AnchorOutOfRange, Groups, NotLeader
 from ringhold.node.machine.machine import Machine
-from ringhold.node.machine.topology_machine import TopologyMachine, load_topology
+from ringhold.node.machine.topology_machine import ChangeKind, ChangeNode, TopologyMachine, load_topology
 from ringhold.node.storage.memory import MemoryEngine
 from ringhold.node.supervisor import Supervisor
 from ringhold.node.topology_store import TopologyStore
@@ -57,15 +58,15 @@ async def leader() -> AsyncIterator[Leader]:
     def machine(group: int, state: Any) -> Machine:
         kept = load_topology(engine)
         assert kept is not None
-        return TopologyMachine(state, kept)
+        return TopologyMachine(state, kept, lambda: admission.wake())  # noqa: PLW0108 - made below
 
     def log(event: str, /, **figures: object) -> None:
         logged.append((event, figures))
 
+    admission = Admission(groups, store, lambda: tuple(members), LoopClock(), log)
     groups.open(SYSTEM_GROUP, machine)
     groups.campaign([SYSTEM_GROUP])
     supervisor = Supervisor(lambda _, error: failures.append(error))
-    admission = Admission(groups, store, lambda: tuple(members), LoopClock(), log)
     supervisor.spawn("groups", groups.run())
     supervisor.spawn("admission", admission.run())
     await reached(lambda: groups.leads(SYSTEM_GROUP))
@@ -129,12 +130,18 @@ async def test_a_member_that_the_topology_cannot_hold_harms_nobody(wrong: dict[s
 
 @pytest.mark.parametrize(
     "refusal",
-    [Overloaded("OVERLOADED", "full"), NotLeader(SYSTEM_GROUP, None, 1), AnchorOutOfRange(7)],
+    [
+        Overloaded("OVERLOADED", "full"),
+        NotLeader(SYSTEM_GROUP, None, 1),
+        AnchorOutOfRange(7),
+        Unavailable("NO_QUORUM", "alone"),
+        InDoubt("IN_DOUBT", "stepped down"),
+    ],
     ids=lambda error: type(error).__name__,
 )
 @virtual
 async def test_a_refused_proposal_is_made_again(refusal: Exception) -> None:
-    """Nothing was appended, so the loop tries again after a while, and does not fail."""
+    """Nothing was appended, or nobody knows: the loop looks again after a while, and does not fail."""
     async with leader() as node:
         propose = node.groups.propose
         refused = 0
@@ -150,6 +157,93 @@ async def test_a_refused_proposal_is_made_again(refusal: Exception) -> None:
         node.appears(member("x"))
         await reached(lambda: node.is_in("x"))
         assert refused == 4
+
+
+@virtual
+async def test_a_lease_that_comes_after_the_wake_is_noticed() -> None:
+    """A new leader gets its lease a little later, and may lose it and get it back: nobody wakes the loop for that."""
+    async with leader() as node:
+        leads = node.groups.leads
+        may_lead_at = asyncio.get_running_loop().time() + 1.5
+        node.groups.leads = lambda group: asyncio.get_running_loop().time() >= may_lead_at and leads(group)  # type: ignore[method-assign]
+        node.appears(member("x"))
+        await reached(lambda: node.is_in("x"), 3)
+
+
+@virtual
+async def test_who_does_not_lead_lets_nobody_in_and_rests() -> None:
+    """It proposes nothing; it takes over at the wake that leadership brings, however much later that is."""
+    async with leader() as node:
+        leads, asked, is_leader = node.groups.leads, 0, False
+
+        def counted(group: int) -> bool:
+            nonlocal asked
+            asked += 1
+            return is_leader and leads(group)
+
+        node.groups.leads = counted  # type: ignore[method-assign]
+        node.appears(member("x"))
+        await pass_time(60)
+        assert not node.is_in("x")
+        assert asked < 50
+        is_leader = True
+        node.admission.wake()
+        await reached(lambda: node.is_in("x"), 1)
+
+
+@virtual
+async def test_a_voter_adopts_what_others_committed() -> None:
+    """Without leading, and without asking anybody: the machine says that something was written, and that is enough."""
+    async with leader() as node:
+        machine = node.groups.machine(SYSTEM_GROUP)
+        assert isinstance(machine, TopologyMachine)
+        node.groups.leads = lambda group: False  # type: ignore[method-assign]
+        machine.topology = machine.topology.with_node(joining_record(member("x")))
+        machine.written()
+        await reached(lambda: node.is_in("x"), 1)
+
+
+@virtual
+async def test_a_command_that_finds_another_epoch_is_made_anew() -> None:
+    """Another proposer was there first: its change stays, and the newcomer gets in at the next epoch."""
+    async with leader() as node:
+        propose = node.groups.propose
+        proposed = 0
+
+        def overtaken(group: int, command: bytes, anchor_ms: int) -> Any:
+            nonlocal proposed
+            proposed += 1
+            if proposed == 1:
+                other = ChangeNode(ChangeKind.ADD_NODE, node.admission.topology.epoch, joining_record(member("other")))
+                propose(group, other.encode(), anchor_ms)
+            return propose(group, command, anchor_ms)
+
+        node.groups.propose = overtaken  # type: ignore[method-assign, assignment]
+        node.appears(member("x"))
+        await reached(lambda: node.is_in("x"))
+        assert [each.id for each in node.store.known.nodes if each.state is NodeState.JOINING] == ["other", "x"]
+        assert (proposed, node.store.known.epoch) == (2, 3)
+
+
+@pytest.mark.parametrize("is_committed", [False, True])
+@virtual
+async def test_a_proposal_in_doubt_is_settled_by_looking_again(is_committed: bool) -> None:
+    """A leader that is cut off hears nothing of its command: it waits no longer than it must, and adds nobody twice."""
+    async with leader() as node:
+        propose = node.groups.propose
+        proposed = 0
+
+        def cut_off(group: int, command: bytes, anchor_ms: int) -> Any:
+            nonlocal proposed
+            proposed += 1
+            if proposed > 1 or is_committed:
+                outcome = propose(group, command, anchor_ms)
+            return outcome if proposed > 1 else asyncio.get_running_loop().create_future()
+
+        node.groups.propose = cut_off  # type: ignore[method-assign, assignment]
+        node.appears(member("x"))
+        await reached(lambda: node.is_in("x"), 10)
+        assert (proposed, node.store.known.epoch) == (1 if is_committed else 2, 2)
 
 
 @virtual

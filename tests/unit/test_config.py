@@ -122,6 +122,7 @@ def test_limits_merge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_setting_has_a_variable(setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each field of NodeConfig is read from its variable."""
     values = {"weight": "3", "expect": "1", "partitions": "128", "drain_timeout_s": "3", "engine": "rocksdb"}
+    values |= {"replication_factor": "5"}
     values |= {"log_level": "debug", "log_format": "json", "seeds": "s:1", "row_cache_bytes": "0"}
     values |= dict.fromkeys(("grpc", "http", "advertise_grpc", "advertise_http"), "h:1")
     value = values.get(setting, "text")
@@ -136,9 +137,11 @@ def test_every_setting_has_a_variable(setting: str, tmp_path: Path, monkeypatch:
     [
         ({"grpc": "x"}, "--grpc: 'x' is not an address: write host:port or [v6]:port"),
         ({"weight": "two"}, "--weight: 'two' should be a valid integer, unable to parse string as an integer"),
-        ({"weight": "0"}, "--weight: 0 is not between 1 and 1000"),
+        ({"weight": "0"}, "--weight: 0 is not between 1 and 256"),
         ({"engine": "leveldb"}, "--engine: 'leveldb' is unknown: choose sqlite or rocksdb"),
         ({"partitions": "63"}, "--partitions: 63 is not a power of two between 1 and 65536"),
+        ({"replication_factor": "0"}, "--replication-factor: 0 is not between 1 and 9"),
+        ({"replication_factor": "10"}, "--replication-factor: 10 is not between 1 and 9"),
         ({"log_format": "xml"}, "--log-format: 'xml' is unknown: choose text or json"),
         ({"http": "127.0.0.1:50051"}, "--http: gRPC and HTTP can't both listen on 127.0.0.1:50051"),
         ({"advertise_http": "[::]:1"}, "--advertise-http: [::]:1 can't be called by others: give an address of this"),

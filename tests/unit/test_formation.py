@@ -20,6 +20,7 @@ def empty(name: str) -> FormationState:
         epoch=0,
         expect=3,
         partitions=64,
+        replication_factor=3,
         seeds=seeds_hash(SEEDS),
         grpc_address=f"{name}:1",
         http_address=f"{name}:2",
@@ -67,13 +68,33 @@ def test_the_newest_member_is_asked_for_the_topology() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"expect": 4}, {"partitions": 128}, {"cluster": "other"}, {"seeds": seeds_hash(("b:2", "a:2", "c:2"))}],
+    [
+        {"expect": 4},
+        {"partitions": 128},
+        {"replication_factor": 2},
+        {"cluster": "other"},
+        {"seeds": seeds_hash(("b:2", "a:2", "c:2"))},
+    ],
+    ids=",".join,
 )
-def test_different_wishes_are_named_and_found_nothing(change: dict[str, object]) -> None:
-    """All founders must want the same number of nodes and partitions, name and seeds; who differs is named."""
+def test_different_settings_are_named_and_found_nothing(change: dict[str, object]) -> None:
+    """All founders must be told the same nodes, partitions, replicas, name and seeds; who differs in what is named."""
     decision = decide(A, "a:2", {**ALL, "c:2": replace(C, **change)})  # type: ignore[arg-type]
+    flag = "--" + next(iter(change)).replace("_", "-")
+    assert decision == Wait(f"settings that must be the same on all nodes are not the same as here (c: {flag})")
+
+
+def test_every_difference_is_named() -> None:
+    """Several nodes with several differences are one sentence, in the order of their names."""
+    answers = {"a:2": A, "b:2": replace(B, replication_factor=1), "c:2": replace(C, partitions=2, replication_factor=5)}
+    decision = decide(A, "a:2", answers)
     assert isinstance(decision, Wait)
-    assert "c" in decision.reason
+    assert "(b: --replication-factor; c: --partitions, --replication-factor)" in decision.reason
+
+
+def test_what_a_joining_node_was_told_is_no_obstacle() -> None:
+    """A node without --expect takes the cluster as it is, so its settings are not compared."""
+    assert isinstance(decide(A, "a:2", {**ALL, "d:2": replace(empty("d"), expect=0, replication_factor=9)}), Found)
 
 
 def test_missing_nodes_are_counted() -> None:

@@ -1,6 +1,7 @@
 """How a cluster begins, with all that may go wrong: one cluster, founded once, served not too early (DESIGN 8.5)."""
 
 import asyncio
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -9,7 +10,8 @@ from support.gate import Gate
 from support.virtual_time import pass_time, reached, virtual
 
 from ringhold.gossip.ports import OtherCluster
-from ringhold.node.founding import node_record
+from ringhold.node.founding import ASK_FOR_FOUNDING, FORMATION_ROUTE, TOPOLOGY_ROUTE, node_record
+from ringhold.node.machine.machine import hosted_groups
 from ringhold.node.storage.memory import MemoryEngine
 from ringhold.node.topology_store import ForeignTopology
 from ringhold.ring.topology import NodeRecord, NodeState
@@ -51,6 +53,9 @@ async def test_three_nodes_form_one_cluster_whatever_happens_on_the_way(seed: in
     assert len({founder.store.cluster_id for founder in founders}) == 1
     assert [node.name for node in founders[0].store.known.nodes] == ["a", "b", "c"]
     assert {node.state for node in founders[0].store.known.nodes} == {NodeState.NORMAL}
+    assert {founder.store.founding for founder in founders} == {founders[0].store.known}
+    for founder in founders:
+        assert hosted_groups(founder.engine) == list(range(9))
     await street.stop(*founders)
 
 
@@ -146,7 +151,136 @@ async def test_a_later_node_joins_once_the_topology_lists_it() -> None:
     await b.store.adopt(listed)
     await reached(lambda: late.is_formed)
     assert late.store.known == listed
+    assert (late.store.founding, late.store.founded_here) == (b.store.founding, frozenset())
     await street.stop(a, b, c, late)
+
+
+@virtual
+async def test_a_founder_that_hears_of_the_cluster_late_makes_its_founding_replicas() -> None:
+    """It was silent while others joined; its replicas are those of epoch 1, once, and its next life makes none."""
+    street = Street()
+    a, b, c = (Founder(street, name) for name in "abc")
+    for founder in (a, b, c):
+        founder.start()
+    street.cut = lambda source, target: bool(a.store.cluster_id) and "c:2" in (source, target)
+    await reached(lambda: a.is_formed and b.is_formed)
+    assert c.store.current is None
+    newcomer = replace(record_of(c), id="id-late", name="late")
+    newest = b.store.known.with_node(newcomer).with_targets(tuple(("id-a",) for _ in range(8)))
+    await b.store.adopt(newest)
+    street.cut = lambda source, target: False
+    await reached(lambda: c.is_formed)
+    assert (c.store.known, c.store.founding) == (newest, a.store.founding)
+    assert c.store.founded_here == set(hosted_groups(c.engine)) == set(range(9))
+    await c.crash()
+    c.start()
+    await reached(lambda: c.is_formed)
+    assert (c.store.known, c.store.founded_here) == (newest, frozenset())
+    await street.stop(a, b, c)
+
+
+@virtual
+async def test_a_node_that_joins_needs_no_founder_to_be_alive() -> None:
+    """A later epoch proves that the cluster has served: only the member that is asked must answer."""
+    street = Street()
+    a, b, c = (Founder(street, name) for name in "abc")
+    for founder in (a, b, c):
+        founder.start()
+    await reached(lambda: all(founder.is_formed for founder in (a, b, c)))
+    late = Founder(street, "late", expect=0, seeds=("b:2",))
+    late.start()
+    await b.store.adopt(b.store.known.with_node(record_of(late)))
+    for founder in (a, c):
+        await founder.crash()
+    await reached(lambda: late.is_formed)
+    await street.stop(a, b, c, late)
+
+
+@virtual
+async def test_a_founder_that_was_removed_before_it_heard_of_the_cluster_stays_outside() -> None:
+    """Its replicas have been replaced: it makes none, and says why it does not serve."""
+    street = Street()
+    a, b, c = (Founder(street, name) for name in "abc")
+    for founder in (a, b, c):
+        founder.start()
+    street.cut = lambda source, target: bool(a.store.cluster_id) and "c:2" in (source, target)
+    await reached(lambda: a.is_formed and b.is_formed)
+    removed = replace(record_of(c), state=NodeState.REMOVED)
+    for founder in (a, b):
+        await founder.store.adopt(founder.store.known.with_node(removed))
+    street.cut = lambda source, target: False
+    await pass_time(10)
+    assert (c.store.current, hosted_groups(c.engine)) == (None, [])
+    assert "has removed this node" in c.founding.waiting_for
+    await street.stop(a, b, c)
+
+
+@virtual
+async def test_a_member_that_gives_no_epoch_1_is_not_joined() -> None:
+    """Without it nobody knows what this node founds: garbage, a later epoch, another cluster's are refused."""
+    street = Street()
+    a, b, c = (Founder(street, name) for name in "abc")
+    for founder in (a, b, c):
+        founder.start()
+    street.cut = lambda source, target: bool(a.store.cluster_id) and "c:2" in (source, target)
+    await reached(lambda: a.is_formed and b.is_formed)
+    other = Founder(street, "x", expect=1, seeds=())
+    await other.start()
+    later = a.store.known.with_node(replace(record_of(c), zone="z"))
+    wrong = [b"{}", b"nonsense", other.store.known.to_json(), later.to_json()]
+
+    async def liar(route: str, body: bytes) -> bytes:
+        if route == TOPOLOGY_ROUTE and body == ASK_FOR_FOUNDING and wrong:
+            assert c.store.current is None
+            return wrong.pop()
+        return await a._answer(route, body)
+
+    street.handlers["a:2"] = liar
+    street.cut = lambda source, target: {"b:2", "c:2"} == {source, target}
+    await reached(lambda: c.is_formed)
+    assert wrong == []
+    assert c.store.founding == a.store.founding
+    await street.stop(a, b, c, other)
+
+
+@virtual
+async def test_founders_that_want_different_numbers_of_replicas_found_nothing() -> None:
+    """Every node names who was told what else, until all are told the same."""
+    street = Street()
+    a, b = Founder(street, "a"), Founder(street, "b")
+    c = Founder(street, "c", replication_factor=1)
+    for founder in (a, b, c):
+        founder.start()
+    await pass_time(5)
+    assert a.store.current is None
+    assert "(c: --replication-factor)" in a.founding.waiting_for
+    assert "(a: --replication-factor; b: --replication-factor)" in c.founding.waiting_for
+    await c.crash()
+    c.replication_factor = 3
+    c.start()
+    await reached(lambda: all(founder.is_formed for founder in (a, b, c)))
+    assert a.store.known.replication_factor == 3
+    await street.stop(a, b, c)
+
+
+@virtual
+async def test_founders_that_no_topology_can_hold_found_nothing() -> None:
+    """P9: a weight from elsewhere that no rule allows is told of and harms nobody; the loop goes on."""
+    street = Street()
+    a, b, c = (Founder(street, name) for name in "abc")
+    for founder in (a, b, c):
+        founder.start()
+    answer = street.handlers["c:2"]
+
+    async def heavy(route: str, body: bytes) -> bytes:
+        return replace(c.state(), weight=10**9).encode() if route == FORMATION_ROUTE else await answer(route, body)
+
+    street.handlers["c:2"] = heavy
+    await pass_time(5)
+    assert "these nodes can't found a cluster: a node's weight" in a.founding.waiting_for
+    street.handlers["c:2"] = answer
+    await reached(lambda: all(founder.is_formed for founder in (a, b, c)))
+    await street.stop(a, b, c)
 
 
 def record_of(founder: Founder) -> NodeRecord:

@@ -8,7 +8,7 @@ from support.rows import Rows, apply
 
 from ringhold.api.proto.ringhold.storage.v1 import records_pb2 as records
 from ringhold.node import keyspace
-from ringhold.node.machine.machine import UnknownCommand, load_state
+from ringhold.node.machine.machine import UnknownCommand, hosted_groups, load_state
 from ringhold.node.machine.records import record_bytes
 from ringhold.node.machine.topology_machine import (
     ChangeKind,
@@ -60,6 +60,56 @@ def test_founding() -> None:
     assert load_topology(rows) == FOUNDED
     assert (load_state(rows, SYSTEM_GROUP).applied_index, load_state(rows, SYSTEM_GROUP).keys) == (0, 1)
     assert load_topology(Rows()) is None
+
+
+def test_the_founded_state_names_the_voters() -> None:
+    """Epoch 1's system voters, in their order, as founders."""
+    founded = replace(FOUNDED, nodes=tuple(map(node_of, "abc")), system_voters=("id-c", "id-a", "id-b"))
+    rows, batch = Rows(), WriteBatch()
+    found_system_group(founded, batch)
+    rows.write(batch)
+    state = load_state(rows, SYSTEM_GROUP)
+    assert [(voter.node_id, voter.replica_id) for voter in state.configuration.voters] == [
+        ("id-c", 0),
+        ("id-a", 0),
+        ("id-b", 0),
+    ]
+    assert state.configuration_index == 0
+
+
+def test_the_configuration_outlives_every_entry() -> None:
+    """Applying entries changes where the group stands, and not who votes."""
+    rows = founded_rows()
+    machine = machine_over(rows)
+    change(rows, machine, add(1, "b"))
+    assert [voter.node_id for voter in load_state(rows, SYSTEM_GROUP).configuration.voters] == ["id-a"]
+
+
+def test_who_asked_hears_when_a_change_is_written() -> None:
+    """Not while it is staged only; entries without a command count too, for a new leader begins with one."""
+    rows = founded_rows()
+    heard: list[Topology | None] = []
+    machine = TopologyMachine(load_state(rows, SYSTEM_GROUP), FOUNDED, lambda: heard.append(load_topology(rows)))
+    change(rows, machine, add(1, "b"))
+    assert heard == []
+    machine.written()
+    change(rows, machine)
+    machine.written()
+    assert heard == [machine.topology, machine.topology]
+    machine_over(rows).written()
+
+
+def test_hosted_groups_are_those_with_a_state() -> None:
+    """Ascending, whatever else lies beside, the last possible group included."""
+    rows, batch = Rows(), WriteBatch()
+    groups = [0, 1, 7, 2_000, *range(3_000, 6_000), keyspace.GROUP_MAX]
+    for group in reversed(groups):
+        batch.put(keyspace.state_key(group), b"")
+        batch.put(keyspace.vote_key(group + 1 if group < keyspace.GROUP_MAX else 2), b"")
+    batch.put(keyspace.node_key("topology"), b"")
+    rows.write(batch)
+    assert hosted_groups(rows) == groups
+    assert hosted_groups(Rows()) == []
 
 
 def test_nodes_are_added_and_updated() -> None:

@@ -16,6 +16,7 @@ from ringhold.api.limits import Limits
 from ringhold.api.proto.ringhold.v1 import kv_pb2
 from ringhold.gossip.config import GossipConfig
 from ringhold.gossip.ports import FakeExchange, Handler
+from ringhold.node.config import REPLICATION_FACTOR_DEFAULT
 from ringhold.node.node import Node, NodeParts, NodeSettings
 from ringhold.node.peers.transport import Transport
 from ringhold.node.storage.engine import EngineFailed
@@ -31,7 +32,15 @@ class World:
     failures: list[tuple[str, BaseException]] = field(default_factory=list)
     logged: list[str] = field(default_factory=list)
 
-    def node(self, name: str, engine: MemoryEngine, *, expect: int = 1, seeds: tuple[str, ...] = ()) -> Node:
+    def node(
+        self,
+        name: str,
+        engine: MemoryEngine,
+        *,
+        expect: int = 1,
+        seeds: tuple[str, ...] = (),
+        replication_factor: int = REPLICATION_FACTOR_DEFAULT,
+    ) -> Node:
         address = f"{name}:2"
 
         def log(event: str, /, **figures: object) -> None:
@@ -55,12 +64,12 @@ class World:
             log=log,
             on_failure=lambda part, error: self.failures.append((part, error)),
         )
-        node = Node(settings(name, address, expect, seeds), parts)
+        node = Node(settings(name, address, expect, seeds, replication_factor), parts)
         self.handlers[address] = node.handle_exchange
         return node
 
 
-def settings(name: str, address: str, expect: int, seeds: tuple[str, ...]) -> NodeSettings:
+def settings(name: str, address: str, expect: int, seeds: tuple[str, ...], replication_factor: int) -> NodeSettings:
     return NodeSettings(
         node_id=f"id-{name}",
         generation=1,
@@ -74,6 +83,7 @@ def settings(name: str, address: str, expect: int, seeds: tuple[str, ...]) -> No
         seeds=seeds,
         expect=expect,
         partitions=8,
+        replication_factor=replication_factor,
         engine="memory",
         limits=Limits(),
         gossip=GossipConfig(),
@@ -239,10 +249,10 @@ async def test_a_failure_during_the_start_is_reported() -> None:
 
 @virtual
 async def test_a_node_that_is_behind_fetches_the_topology_from_whoever_has_it() -> None:
-    """An unreachable member that once gossiped a higher epoch does not keep it from asking another."""
+    """Without the system group, it asks another member if one that gossiped a higher epoch is unreachable."""
     world = World()
     seeds = ("a:2", "b:2", "c:2")
-    nodes = [world.node(name, MemoryEngine(), expect=3, seeds=seeds) for name in "abc"]
+    nodes = [world.node(name, MemoryEngine(), expect=3, seeds=seeds, replication_factor=1) for name in "abc"]
     for node in nodes:
         await node.start()
     await reached(lambda: all(node.ready for node in nodes), 60)

@@ -8,12 +8,14 @@ from support.gate import Gate
 from support.ring_nodes import node_record, node_records
 from support.virtual_time import turns, virtual
 
+from ringhold.api.proto.ringhold.storage.v1.records_pb2 import GroupState
+from ringhold.node.machine.machine import hosted_groups, load_state
 from ringhold.node.machine.topology_machine import load_topology
 from ringhold.node.storage.engine import EngineFailed
 from ringhold.node.storage.memory import MemoryEngine
 from ringhold.node.topology_store import ForeignTopology, TopologyStore
 from ringhold.ring.placement import found
-from ringhold.ring.topology import Topology
+from ringhold.ring.topology import SYSTEM_GROUP, Topology, group_of_partition
 
 FIRST = found("c", "id-1", 8, 1, node_records(3))
 SECOND = FIRST.with_node(node_record("later"))
@@ -90,15 +92,97 @@ async def test_another_clusters_topology_is_refused() -> None:
     assert store.known == FIRST
 
 
+def state_rows(engine: MemoryEngine) -> dict[int, GroupState]:
+    return {group: load_state(engine, group) for group in hosted_groups(engine)}
+
+
+def expected_voters(node_id: str, topology: Topology) -> dict[int, tuple[str, ...]]:
+    """By group of which epoch 1 gives the node a replica."""
+    groups = {group_of_partition(partition): targets for partition, targets in enumerate(topology.targets)}
+    groups[SYSTEM_GROUP] = topology.system_voters
+    return {group: voters for group, voters in groups.items() if node_id in voters}
+
+
+@pytest.mark.parametrize("replication_factor", [1, 2, 3, 5])
 @virtual
-async def test_the_system_groups_founding_replica_is_made_once_by_its_voter() -> None:
-    """It comes with epoch 1 in the same batch, on a voter only, and a later epoch makes none."""
-    voter = FIRST.system_voters[0]
-    other = next(node.id for node in FIRST.nodes if node.id != voter)
-    for node_id, topology, expected in ((voter, FIRST, FIRST), (other, FIRST, None), (voter, SECOND, None)):
+async def test_every_founder_makes_its_replicas_with_epoch_1(replication_factor: int) -> None:
+    """One per group that names the node, with the targets as voters in order; the system group's has a topology."""
+    founding = found("c", "id-1", 8, replication_factor, node_records(4))
+    for node in founding.nodes:
         engine = MemoryEngine()
-        await TopologyStore(node_id, engine).adopt(topology)
-        assert load_topology(engine) == expected
+        store = TopologyStore(node.id, engine)
+        await store.adopt(founding)
+        states, expected = state_rows(engine), expected_voters(node.id, founding)
+        assert store.founded_here == states.keys() == expected.keys()
+        for group, state in states.items():
+            members = [(member.node_id, member.replica_id) for member in state.configuration.voters]
+            assert members == [(voter, 0) for voter in expected[group]]
+            assert (state.applied_index, state.configuration_index, len(state.configuration.learners)) == (0, 0, 0)
+        assert load_topology(engine) == (founding if node.id in founding.system_voters else None)
+
+
+@virtual
+async def test_founding_replicas_come_with_epoch_1_or_not_at_all() -> None:
+    """The topology, epoch 1 and the replicas are one batch: after a crash all are there, or the node is empty."""
+    engine = MemoryEngine()
+    await TopologyStore("n0000", engine).adopt(FIRST)
+    assert engine.stats().batches_written == 1
+    gate = Gate()
+    gate.close()
+    unsynced = MemoryEngine(before_sync=gate.wait)
+    adopting = asyncio.ensure_future(TopologyStore("n0000", unsynced).adopt(FIRST))
+    await turns()
+    empty = unsynced.crash(DropsAll())
+    assert hosted_groups(empty) == []
+    assert TopologyStore("n0000", empty).founding is None
+    adopting.cancel()
+
+
+@virtual
+async def test_founding_replicas_are_made_once() -> None:
+    """The next life finds them, knows that they are not new, and a later epoch neither adds nor changes any."""
+    engine = MemoryEngine()
+    await TopologyStore("n0000", engine).adopt(FIRST)
+    before = state_rows(engine)
+    again = TopologyStore("n0000", engine)
+    assert (again.founding, again.founded_here) == (FIRST, frozenset())
+    everywhere = SECOND.with_targets(tuple(("n0000",) for _ in SECOND.targets))
+    await again.join(FIRST, everywhere)
+    assert again.known == everywhere
+    assert (again.founding, again.founded_here, state_rows(engine)) == (FIRST, frozenset(), before)
+
+
+@virtual
+async def test_a_late_founder_makes_its_replicas_from_epoch_1() -> None:
+    """It first hears of a later epoch with other targets: those say nothing about what it founds."""
+    elsewhere = SECOND.with_targets(tuple(("later",) for _ in SECOND.targets))
+    engine = MemoryEngine()
+    store = TopologyStore("n0000", engine)
+    await store.join(FIRST, elsewhere)
+    assert (store.known, store.founding) == (elsewhere, FIRST)
+    assert set(state_rows(engine)) == store.founded_here == expected_voters("n0000", FIRST).keys()
+    again = TopologyStore("n0000", engine.crash(DropsAll()))
+    assert (again.current, again.founding) == (elsewhere, FIRST)
+
+
+@virtual
+async def test_a_node_that_came_later_makes_no_replica() -> None:
+    """Even if the targets name it by now, it gets replicas from leaders only; it keeps epoch 1 for others, though."""
+    engine = MemoryEngine()
+    store = TopologyStore("later", engine)
+    await store.join(FIRST, SECOND.with_targets(tuple(("later",) for _ in SECOND.targets)))
+    assert (store.founding, store.founded_here, hosted_groups(engine)) == (FIRST, frozenset(), [])
+    assert TopologyStore("later", engine.crash(DropsAll())).founding == FIRST
+
+
+@virtual
+async def test_a_first_topology_without_its_epoch_1_is_a_bug() -> None:
+    """Replicas are made from epoch 1 only, so nothing else can begin a node's membership."""
+    engine = MemoryEngine()
+    store = TopologyStore("n0000", engine)
+    with pytest.raises(AssertionError, match="epoch 2"):
+        await store.adopt(SECOND)
+    assert (store.current, hosted_groups(engine)) == (None, [])
 
 
 @virtual
