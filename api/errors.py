@@ -46,9 +46,20 @@ class RingholdError(Exception):
 
 
 class KeyNotFound(RingholdError, KeyError):
-    """There is no record under the key."""
+    """There is no record under the key, or, if that is `stale`, the replica that was read has none."""
 
     code = Code.NOT_FOUND
+
+    @property
+    def stale(self) -> bool:
+        """Whether a stale read says so."""
+        return self.details.get("stale") == "true"
+
+    @property
+    def behind_ms(self) -> int | None:
+        """As in a record: 0 unless `stale`, None if nobody knows how far behind the replica is."""
+        text = self.details.get("behind_ms", "" if self.stale else "0")
+        return int(text) if text.isdecimal() else None
 
 
 class InvalidRequest(RingholdError, ValueError):
@@ -140,6 +151,7 @@ REASONS: Mapping[str, type[RingholdError]] = {
     "ANSWER_TOO_LARGE": InvalidRequest,
     "PAGE_LIMIT_TOO_LARGE": InvalidRequest,
     "QUERY_INVALID": InvalidRequest,
+    "CONSISTENCY_INVALID": InvalidRequest,
     "MESSAGE_TOO_LARGE": InvalidRequest,
     "MESSAGE_MALFORMED": InvalidRequest,
     "BAD_PAGE_TOKEN": InvalidRequest,

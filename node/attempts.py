@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from ..api.errors import InDoubt, InvalidRequest, RingholdError, Unavailable
 from ..api.proto.ringhold.storage.v1.records_pb2 import Command
-from ..ring.topology import partition_of_group
+from ..ring.topology import SYSTEM_GROUP, partition_of_group
 from .clock import Clock
 from .consensus.groups import AnchorOutOfRange, NotLeader
-from .peers.exchange import RequestLost
-from .routes import Routes
+from .peers.exchange import RequestLost, RequestNotSent
+from .routes import Reaches, Routes
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +26,17 @@ class AttemptsConfig:
 
 
 class Attempts:
-    """Counts the attempts of one operation. `command` is None for a read, which is never in doubt."""
+    """Counts the attempts of one operation. `command` is None for a read, which is never in doubt.
+
+    `aimed_at`, set by the router, is the node that the present attempt goes to.
+    """
 
     def __init__(
         self,
         clock: Clock,
         rng: random.Random,
         routes: Routes,
+        reaches: Reaches,
         config: AttemptsConfig,
         group: int,
         deadline: float,
@@ -41,12 +45,14 @@ class Attempts:
         self._clock = clock
         self._rng = rng
         self._routes = routes
+        self._reaches = reaches
         self._config = config
         self._group = group
         self._deadline = deadline
         self._command = command
         self._failed = 0
         self.in_doubt = False
+        self.aimed_at = ""
 
     def timeout_s(self) -> float:
         """Seconds the next attempt may take."""
@@ -56,13 +62,22 @@ class Attempts:
         """Learn from a failed attempt and pause before the next. Raises the final error when there is no time left."""
         if isinstance(error, RequestLost) and self._command is not None:
             self.in_doubt = True
-        if isinstance(error, NotLeader):
-            self._routes.redirected(self._group, error.leader, error.term)
+        self._learn(error)
+        if not await self.pause():
+            raise self._final() from error
+
+    async def pause(self) -> bool:
+        """Wait for a moment before the next attempt; False, and at once, if there is no time left for one."""
         pause_s = self._pause_s()
         if self._clock.now() + pause_s >= self._deadline:
-            raise self._final() from error
+            return False
         self._failed += 1
         await self._clock.sleep(pause_s)
+        return True
+
+    def no_replica(self) -> Unavailable:
+        """No replica has answered a stale read, for which one would have been enough."""
+        return self._unavailable(f"no replica of {self._name()} answered in time", needed=1)
 
     def expired(self, error: AnchorOutOfRange) -> RingholdError:
         """A leader refuses the anchor: a clear answer, unless an earlier attempt may have been applied."""
@@ -75,13 +90,28 @@ class Attempts:
         bound = min(self._config.backoff_s_max, self._config.backoff_s_min * 2.0 ** min(self._failed, 16))
         return self._rng.uniform(0, bound)
 
-    def _final(self) -> RingholdError:
-        return self._doubt() if self.in_doubt else self._unavailable()
+    def _learn(self, error: Exception) -> None:
+        """Follow a redirect; an attempt that met no leader, nor anybody who knows one, passes the turn on."""
+        if isinstance(error, NotLeader) and self._routes.redirected(self._group, error.leader, error.term):
+            return
+        if isinstance(error, NotLeader | RequestNotSent | RequestLost | Unavailable):
+            self._routes.passed_over(self._group, self.aimed_at, self._reaches)
 
-    def _unavailable(self) -> Unavailable:
-        partition = partition_of_group(self._group)
-        message = f"no leader of partition {partition} answered in time; nothing was applied"
-        return Unavailable("NO_QUORUM", message, {"partition": str(partition), "needed": "1", "alive": "0"})
+    def _final(self) -> RingholdError:
+        if self.in_doubt:
+            return self._doubt()
+        needed = len(self._routes.replicas(self._group)) // 2 + 1
+        return self._unavailable(f"no leader of {self._name()} answered in time; nothing was applied", needed)
+
+    def _unavailable(self, message: str, needed: int) -> Unavailable:
+        alive = sum(1 for replica in self._routes.replicas(self._group) if self._reaches(replica))
+        details = {"needed": str(needed), "alive": str(alive)}
+        if self._group != SYSTEM_GROUP:
+            details["partition"] = str(partition_of_group(self._group))
+        return Unavailable("NO_QUORUM", message, details)
+
+    def _name(self) -> str:
+        return "the system group" if self._group == SYSTEM_GROUP else f"partition {partition_of_group(self._group)}"
 
     def _doubt(self) -> InDoubt:
         assert self._command is not None, "a read is never in doubt"

@@ -8,6 +8,7 @@ import asyncio
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from ..api.errors import InvalidRequest, KeyNotFound, Overloaded, RingholdError, error_for
 from ..api.limits import Limits, too_large
@@ -18,13 +19,16 @@ from ..ring.hashing import partition_of
 from ..ring.topology import Topology, group_of_partition
 from .consensus.groups import Applied
 from .router import Proposal, Router
-from .scatter import Scatter
+from .scatter import Scatter, is_stale
 
 REQUEST_ID_BYTES = 16
 MUTATIONS_PER_COMMAND_MAX = 96
 """More of one partition in a batch become several commands: each is applied in one piece (P8)."""
 
 OPERATIONS_PER_SLICE = 256
+
+Found: TypeAlias = tuple[kv_pb2.Header, Sequence[bytes | None]]
+"""What to say of a read, and the rows under its keys."""
 
 
 class Gateway:
@@ -45,14 +49,12 @@ class Gateway:
         self._rng = rng
 
     async def get(self, request: kv_pb2.GetRequest, deadline: float) -> kv_pb2.GetResponse:
-        """The newest record of a key. Raises KeyNotFound, Unavailable."""
+        """The record of a key: the newest, unless it may be stale. Raises KeyNotFound, Unavailable, InvalidRequest."""
         key = request.key
         self._limits.check_key(key)
-        topology = self._topology()
-        partition = partition_of(key, topology.partitions)
-        answer = await self._router.read(group_of_partition(partition), (key,), deadline)
-        header = header_of(partition, topology, answer.log_time_ms)
-        return found(key, answer.rows[0], header)
+        read = self._read_stale if is_stale(request.consistency) else self._read_newest
+        header, rows = await read(partition_of(key, self._topology().partitions), (key,), deadline)
+        return found(key, rows[0], header)
 
     async def set(self, request: kv_pb2.SetRequest, deadline: float) -> kv_pb2.SetResponse:
         """Replace a record. Raises Unavailable, InDoubt, Overloaded, InvalidRequest."""
@@ -97,7 +99,7 @@ class Gateway:
         lone, chains = work.commands()
         commands = [(group_of_partition(share.partition), self._command_of(share)) for share in lone]
         begun = list(zip(lone, self._router.begin_many(commands, deadline), strict=True))
-        tasks = [self._batch_reads(partition, items, work, deadline) for partition, items in work.reads.items()]
+        tasks = [self._batch_reads(*where, items, work, deadline) for where, items in work.reads.items()]
         tasks += [self._batch_chain(chain, work, deadline) for chain in chains]
         tasks += [self._batch_lone(begun, work)]
         await asyncio.gather(*tasks)
@@ -114,8 +116,9 @@ class Gateway:
                 match operation.WhichOneof("kind"):
                     case "get":
                         self._limits.check_key(operation.get.key)
+                        stale = is_stale(operation.get.consistency)
                         partition = partition_of(operation.get.key, partitions)
-                        work.reads.setdefault(partition, []).append((position, operation.get.key))
+                        work.reads.setdefault((partition, stale), []).append((position, operation.get.key))
                     case "set":
                         self._check_set(operation.set)
                         partition = partition_of(operation.set.key, partitions)
@@ -132,21 +135,30 @@ class Gateway:
                 work.fail((position,), error)
 
     async def _batch_reads(
-        self, partition: int, items: list[tuple[int, bytes]], work: "BatchWork", deadline: float
+        self, partition: int, stale: bool, items: list[tuple[int, bytes]], work: "BatchWork", deadline: float
     ) -> None:
-        topology = self._topology()
         try:
-            answer = await self._router.read(group_of_partition(partition), [key for _, key in items], deadline)
+            read = self._read_stale if stale else self._read_newest
+            header, rows = await read(partition, [key for _, key in items], deadline)
         except RingholdError as error:
             work.fail((position for position, _ in items), error)
             return
-        header = header_of(partition, topology, answer.log_time_ms)
-        for (position, key), row in zip(items, answer.rows, strict=True):
+        for (position, key), row in zip(items, rows, strict=True):
             try:
                 work.claim(len(row or b""), self._limits.batch_bytes_max)
                 work.results[position].get.CopyFrom(found(key, row, header))
             except (KeyNotFound, InvalidRequest) as error:
                 work.fail((position,), error)
+
+    async def _read_newest(self, partition: int, keys: Sequence[bytes], deadline: float) -> Found:
+        topology = self._topology()
+        answer = await self._router.read(group_of_partition(partition), keys, deadline)
+        return header_of(partition, topology, answer.log_time_ms), answer.rows
+
+    async def _read_stale(self, partition: int, keys: Sequence[bytes], deadline: float) -> Found:
+        topology = self._topology()
+        answer = await self._router.read_stale(group_of_partition(partition), keys, deadline)
+        return stale_header_of(partition, topology, answer.behind_ms), answer.rows
 
     async def _batch_lone(self, begun: Sequence[tuple["Share", Proposal]], work: "BatchWork") -> None:
         """Commands that no other one waits for: all are under way, and those that must go again go side by side."""
@@ -240,7 +252,7 @@ class BatchWork:
     def __init__(self, operations: int) -> None:
         self.response = kv_pb2.BatchResponse()
         self.results = [self.response.results.add() for _ in range(operations)]
-        self.reads: dict[int, list[tuple[int, bytes]]] = {}
+        self.reads: dict[tuple[int, bool], list[tuple[int, bytes]]] = {}
         self.answer_bytes = 0
         self.shares: list[Share] = []
         self._open: dict[tuple[int, bytes], Share] = {}
@@ -304,11 +316,14 @@ def header_of(partition: int, topology: Topology, log_time_ms: int) -> kv_pb2.He
     return kv_pb2.Header(partition=partition, topology_epoch=topology.epoch, log_time_ms=log_time_ms)
 
 
+def stale_header_of(partition: int, topology: Topology, behind_ms: int | None) -> kv_pb2.Header:
+    return kv_pb2.Header(partition=partition, topology_epoch=topology.epoch, stale=True, behind_ms=behind_ms)
+
+
 def found(key: bytes, row: bytes | None, header: kv_pb2.Header) -> kv_pb2.GetResponse:
     """The answer to a read. Raises KeyNotFound if there is no row."""
     if row is None:
-        details = {"partition": str(header.partition), "log_time_ms": str(header.log_time_ms)}
-        raise KeyNotFound("KEY_NOT_FOUND", "there is no record under this key", details)
+        raise not_found(header)
     record = stored.Row.FromString(row)
     return kv_pb2.GetResponse(
         value=record.value,
@@ -317,6 +332,18 @@ def found(key: bytes, row: bytes | None, header: kv_pb2.Header) -> kv_pb2.GetRes
         indexes=index_entries(record),
         header=header,
     )
+
+
+def not_found(header: kv_pb2.Header) -> KeyNotFound:
+    """The error says as much as the header of an answer would."""
+    details = {"partition": str(header.partition)}
+    if not header.stale:
+        details["log_time_ms"] = str(header.log_time_ms)
+        return KeyNotFound("KEY_NOT_FOUND", "there is no record under this key", details)
+    details["stale"] = "true"
+    if header.HasField("behind_ms"):
+        details["behind_ms"] = str(header.behind_ms)
+    return KeyNotFound("KEY_NOT_FOUND", "the replica that was read has no record under this key", details)
 
 
 def index_entries(record: stored.Row) -> list[kv_pb2.IndexEntry]:

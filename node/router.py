@@ -1,7 +1,8 @@
 """Brings one operation to the leader of its group, wherever that is, and back, within the caller's deadline.
 
-Every attempt has its own timeout. An attempt that may have reached a leader leaves a mutation in doubt, and only a
-logged outcome ends that doubt: the same command is repeated, with its request_id, until there is one (P3).
+Every attempt has its own timeout, and the next one goes elsewhere if it found no leader. An attempt that may have
+reached one leaves a mutation in doubt, and only a logged outcome ends that doubt: the same command is repeated, with
+its request_id, until there is one (P3).
 """
 
 import asyncio
@@ -10,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
-from ..api.errors import RingholdError, Unavailable, error_for
+from ..api.errors import DataLoss, RingholdError, Unavailable, error_for
 from ..api.proto.ringhold.internal.v1.peer_pb2 import (
     Failure,
     ProposeManyRequest,
@@ -110,9 +111,32 @@ class Router:
         attempts = self._attempts(group, deadline)
         while True:
             try:
-                return await self._read_once(group, keys, attempts.timeout_s())
+                return await self._read_once(self._aim(group, attempts), group, keys, attempts.timeout_s())
             except (NotLeader, RequestNotSent, RequestLost) as error:
                 await attempts.failed(error)
+
+    async def read_stale(self, group: int, keys: Sequence[bytes], deadline: float) -> ReadAnswer:
+        """The rows as some replica has them: that of this node, or the first of the others that answers.
+
+        Raises Unavailable if none does in time, DataLoss if it is all that they answer.
+        """
+        attempts = self._attempts(group, deadline)
+        while True:
+            refusals: list[Exception] = []
+            for replica in self._nearest(group):
+                try:
+                    return await self._read_stale_once(replica, group, keys, attempts.timeout_s())
+                except (NotLeader, RequestNotSent, RequestLost, DataLoss, Unavailable) as error:
+                    refusals.append(error)
+            loss = loss_in(refusals)
+            if loss is not None:
+                raise loss
+            if not await attempts.pause():
+                raise attempts.no_replica() from refusals[-1]
+
+    def reaches(self, node_id: str) -> bool:
+        """Whether a request to the node would leave: it is this one, or there is a session with it."""
+        return node_id == self._node_id or self._exchange.connected(node_id)
 
     async def propose(self, group: int, command: Command, deadline: float) -> Applied:
         """The outcome of a command: `begin` and `finish` in one."""
@@ -132,8 +156,8 @@ class Router:
         proposals = [self._proposal(group, command, deadline) for group, command in commands]
         elsewhere: dict[str, list[Proposal]] = {}
         for proposal in proposals:
-            leader = self._routes.leader(proposal.group)
-            if leader == self._node_id or self._groups.leads(proposal.group):
+            leader = self._aim(proposal.group, proposal.attempts)
+            if leader == self._node_id:
                 proposal.landing = self._launch(proposal)
             else:
                 elsewhere.setdefault(leader, []).append(proposal)
@@ -173,7 +197,12 @@ class Router:
             landing = None
 
     def _attempts(self, group: int, deadline: float, command: Command | None = None) -> Attempts:
-        return Attempts(self._clock, self._rng, self._routes, self._config, group, deadline, command)
+        return Attempts(self._clock, self._rng, self._routes, self.reaches, self._config, group, deadline, command)
+
+    def _aim(self, group: int, attempts: Attempts) -> str:
+        """Where the next attempt goes: here if this node leads, else to the leader that is known."""
+        attempts.aimed_at = self._node_id if self._groups.leads(group) else self._routes.leader(group)
+        return attempts.aimed_at
 
     def _anchor(self, group: int) -> int:
         """The newest log time known of the group; never 0, which a repetition would take for no anchor at all."""
@@ -181,8 +210,7 @@ class Router:
             return self._groups.log_time_ms(group)
         return max(1, self._routes.get(group).log_time_ms)
 
-    async def _read_once(self, group: int, keys: Sequence[bytes], timeout_s: float) -> ReadAnswer:
-        leader = self._routes.leader(group)
+    async def _read_once(self, leader: str, group: int, keys: Sequence[bytes], timeout_s: float) -> ReadAnswer:
         if leader == self._node_id:
             return self._groups.read(group, keys)
         request = Request(read=ReadRequest(group=group, keys=keys))
@@ -191,13 +219,27 @@ class Router:
         self._routes.heard(group, leader, answer.term, answer.log_time_ms)
         return ReadAnswer([row or None for row in answer.rows], answer.term, answer.log_time_ms)
 
+    def _nearest(self, group: int) -> list[str]:
+        """Who may have a replica, this node first, then those in reach in any order: so the load is spread."""
+        others = [node for node in self._routes.replicas(group) if node != self._node_id]
+        self._rng.shuffle(others)
+        return [self._node_id, *sorted(others, key=self.reaches, reverse=True)]
+
+    async def _read_stale_once(self, replica: str, group: int, keys: Sequence[bytes], timeout_s: float) -> ReadAnswer:
+        if replica == self._node_id:
+            return self._groups.read_stale(group, keys)
+        reply = await self.ask(replica, group, Request(read=ReadRequest(group=group, keys=keys, stale=True)), timeout_s)
+        answer = reply.read
+        behind_ms = answer.behind_ms if answer.HasField("behind_ms") else None
+        return ReadAnswer([row or None for row in answer.rows], answer.term, answer.log_time_ms, behind_ms)
+
     def _launch(self, proposal: Proposal) -> Landing:
         """Begin an attempt at the leader that is known, here or elsewhere; what stops it at once is told on landing."""
         group, command = proposal.group, proposal.command
         timeout_s = proposal.attempts.timeout_s()
-        leader = self._routes.leader(group)
+        leader = self._aim(group, proposal.attempts)
         try:
-            if leader == self._node_id or self._groups.leads(group):
+            if leader == self._node_id:
                 encoded = command.SerializeToString()
                 ticket = self._groups.propose(group, encoded, command.anchor_ms, len(command.mutations))
                 return LandingHere(ticket, asyncio.get_running_loop().call_later(timeout_s, give_up, ticket))
@@ -258,6 +300,12 @@ def is_outcome(reply: Reply, position: int | None) -> bool:
     if position is None:
         return reply.HasField("propose")
     return reply.HasField("propose_many") and reply.propose_many.replies[position].HasField("propose")
+
+
+def loss_in(refusals: Sequence[Exception]) -> DataLoss | None:
+    """The loss that every replica has told that there is; None if another one may still answer."""
+    has_all_answered = all(isinstance(refusal, DataLoss | NotLeader) for refusal in refusals)
+    return next((refusal for refusal in refusals if has_all_answered and isinstance(refusal, DataLoss)), None)
 
 
 def propose_request(proposal: Proposal) -> ProposeRequest:

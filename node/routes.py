@@ -1,8 +1,16 @@
-"""Which node leads a group, as far as this gateway has heard: a cache that costs one redirect when it is wrong."""
+"""Which node leads a group, as far as this gateway has heard: a cache that costs one redirect when it is wrong.
 
-from dataclasses import dataclass
+While nobody says who leads, the replicas are asked in turn: one of them leads, or knows who does, or soon will.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from ..ring.topology import SYSTEM_GROUP, Topology, group_of_partition
+
+Reaches: TypeAlias = Callable[[str], bool]
+"""Whether a request to this node would leave: it is this one, or there is a session with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,20 +23,29 @@ class Route:
 
 
 class Routes:
-    """Group → route. Fed by the topology (the preferred leader), by replies, and by redirects."""
+    """Group → route. Fed by the topology (the preferred leader), by replies, redirects, and the replicas of this node.
+
+    Whoever names a leader in a term that is not older than the known one is believed (Raft, figure 2: terms only grow).
+    """
 
     def __init__(self) -> None:
         self._routes: dict[int, Route] = {}
+        self._replicas: dict[int, tuple[str, ...]] = {}
+        self._turns: dict[int, str] = {}
 
     def adopt(self, topology: Topology) -> None:
-        """Start from the preferred leaders wherever nothing better is known."""
-        preferred = {group_of_partition(number): targets[0] for number, targets in enumerate(topology.targets)}
-        preferred[SYSTEM_GROUP] = topology.system_voters[0]
+        """Take over the replicas, and start from the preferred leaders wherever nothing better is known."""
+        self._replicas = {group_of_partition(number): targets for number, targets in enumerate(topology.targets)}
+        self._replicas[SYSTEM_GROUP] = topology.system_voters
         known = {node.id for node in topology.nodes}
-        for group, leader in preferred.items():
+        for group, replicas in self._replicas.items():
             route = self._routes.get(group)
             if route is None or route.leader not in known:
-                self._routes[group] = Route(leader)
+                self._routes[group] = Route(replicas[0])
+
+    def replicas(self, group: int) -> tuple[str, ...]:
+        """The nodes that should hold the group, preferred leader first."""
+        return self._replicas[group]
 
     def leader(self, group: int) -> str:
         return self._routes[group].leader
@@ -37,13 +54,42 @@ class Routes:
         return self._routes[group]
 
     def heard(self, group: int, leader: str, term: int, log_time_ms: int) -> None:
-        """`leader` has answered for the group in `term`; older terms are ignored (Raft, figure 2: terms only grow)."""
+        """`leader` has answered for the group in `term`."""
         route = self._routes[group]
         if term >= route.term:
             self._routes[group] = Route(leader, term, max(log_time_ms, route.log_time_ms))
 
-    def redirected(self, group: int, leader: str | None, term: int) -> None:
-        """A node that does not lead the group has named who may."""
+    def redirected(self, group: int, leader: str | None, term: int) -> bool:
+        """A node that does not lead the group has named who may; whether that is news to go by."""
         route = self._routes[group]
-        if leader is not None and term >= route.term:
-            self._routes[group] = Route(leader, term, route.log_time_ms)
+        if leader is None or term < route.term:
+            return False
+        self._routes[group] = Route(leader, term, route.log_time_ms)
+        return True
+
+    def led(self, group: int, leader: str | None, term: int) -> None:
+        """The replica of this node knows who leads its group in `term` now; None: nobody that it knows of."""
+        if group in self._routes:
+            self.redirected(group, leader, term)
+        elif leader is not None:
+            self._routes[group] = Route(leader, term)
+
+    def passed_over(self, group: int, node: str, reaches: Reaches) -> None:
+        """An attempt at `node` led nowhere: the next replica in turn is asked, one in reach if there is one.
+
+        The turn goes on from the last replica that had it, not from `node`: two that name each other, one of them dead,
+        must not keep the third from being asked. Nothing changes if the route has left `node` meanwhile.
+        """
+        route = self._routes[group]
+        others = [other for other in self._in_turn(group) if other != node]
+        if route.leader == node and others:
+            chosen = next(filter(reaches, others), others[0])
+            self._turns[group] = chosen
+            self._routes[group] = replace(route, leader=chosen)
+
+    def _in_turn(self, group: int) -> Sequence[str]:
+        """The replicas, beginning after the one whose turn it was last."""
+        replicas = self._replicas[group]
+        last = self._turns.get(group, self._routes[group].leader)
+        at = replicas.index(last) + 1 if last in replicas else 0
+        return replicas[at:] + replicas[:at]

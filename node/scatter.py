@@ -1,5 +1,7 @@
 """GetByIndex: asks the leaders of all partitions, one request per node, and merges one page from their answers.
 
+A stale page asks any replica instead: this node for whatever it has, others for the rest.
+
 Each shard answers once per call, at a moment within it: a page misses nothing that was there all the time (P4). Shards
 whose leader moved or was lost are asked again, alone; in the end the page is complete, or an error names what is
 missing (P5).
@@ -7,8 +9,9 @@ missing (P5).
 
 import asyncio
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import ceil, sqrt
 
 from ..api.errors import Incomplete, InvalidRequest, RingholdError
@@ -27,24 +30,33 @@ from .merge import InvalidAnswer, Match, Page, ShardAnswer, merge_page
 from .peers.exchange import RequestLost, RequestNotSent
 from .router import Router
 from .routes import Routes
-from .shards import NodeAnswer, Shards
+from .shards import NodeAnswer, Shards, furthest_behind
 
 PAGE_ITEMS_DEFAULT = 100
 MATCHES_PER_SLICE = 128
+NOBODY: Sequence[str] = ()
+CONSISTENCIES = frozenset(kv_pb2.Consistency.values())
 
 
 @dataclass(slots=True)
 class Gathered:
-    """The answers of one call so far, and the groups that have not answered yet."""
+    """The answers of one call so far, and the groups that have not answered yet.
+
+    `asked` has, for a stale page, the nodes that each group was asked of, as often as it was.
+    """
 
     missing: list[int]
+    is_stale: bool
     answers: list[ShardAnswer] = field(default_factory=list)
+    behind_ms: int | None = 0
+    asked: dict[int, list[str]] = field(default_factory=dict)
 
     def add(self, asked: Sequence[int], reply: NodeAnswer) -> None:
         refused = set(reply.refused)
         answered = {group for group in asked if group not in refused}
         if answered:
             self.answers.append(reply.answer)
+            self.behind_ms = furthest_behind((self.behind_ms, reply.behind_ms))
             self.missing = [group for group in self.missing if group not in answered]
 
 
@@ -84,7 +96,8 @@ class Scatter:
             bounds = keyspace.resumed(bounds, last, descending=request.descending)
         spec = self._spec(request, bounds)
         groups = [group_of_partition(partition) for partition in range(topology.partitions)]
-        gathered = await self._gather(groups, spec, deadline, patient=not request.allow_partial)
+        gathered = Gathered(groups, is_stale(request.consistency))
+        await self._gather(gathered, spec, deadline, patient=not request.allow_partial)
         missing = [partition_of_group(group) for group in gathered.missing]
         if missing and not request.allow_partial:
             raise incomplete(missing)
@@ -94,6 +107,8 @@ class Scatter:
             next_page_token=next_token(page, checksum),
             missing_partitions=missing,
             topology_epoch=topology.epoch,
+            stale=gathered.is_stale,
+            behind_ms=gathered.behind_ms if gathered.is_stale else None,
         )
 
     def _bounds(self, request: kv_pb2.GetByIndexRequest) -> Bounds:
@@ -133,24 +148,26 @@ class Scatter:
             with_records=request.with_records,
         )
 
-    async def _gather(self, groups: list[int], spec: QuerySpec, deadline: float, *, patient: bool) -> Gathered:
+    async def _gather(self, gathered: Gathered, spec: QuerySpec, deadline: float, *, patient: bool) -> None:
         """Ask until every group has answered, the deadline comes, or (not `patient`) all have been asked twice."""
-        gathered = Gathered(groups)
+        groups = len(gathered.missing)
         attempt = 0
         while True:
             timeout_s = max(0.001, min(self._config.attempt_s_max, deadline - self._clock.now()))
-            rounds = self._by_leader(gathered.missing).items()
-            shares = {
-                node: replace(spec, limit=share_of(spec.limit, len(asked), len(groups))) for node, asked in rounds
-            }
+            rounds = self._plan(gathered).items()
+            shares = {node: with_share(spec, len(asked), groups) for node, asked in rounds}
             await asyncio.gather(*(self._ask(node, asked, shares[node], timeout_s, gathered) for node, asked in rounds))
             attempt += 1
             if not gathered.missing or (attempt == 2 and not patient):
-                return gathered
+                return
             pause_s = self._rng.uniform(0, min(self._config.backoff_s_max, 0.01 * 2.0 ** min(attempt, 16)))
             if self._clock.now() + pause_s >= deadline:
-                return gathered
+                return
             await self._clock.sleep(pause_s)
+
+    def _plan(self, gathered: Gathered) -> dict[str, list[int]]:
+        """Whom to ask for what is missing."""
+        return self._by_replica(gathered) if gathered.is_stale else self._by_leader(gathered.missing)
 
     def _by_leader(self, groups: Iterable[int]) -> dict[str, list[int]]:
         by_leader: dict[str, list[int]] = {}
@@ -158,17 +175,62 @@ class Scatter:
             by_leader.setdefault(self._routes.leader(group), []).append(group)
         return by_leader
 
+    def _by_replica(self, gathered: Gathered) -> dict[str, list[int]]:
+        """Each group goes to the replica that was asked least, this node before others, those in reach before the rest.
+
+        Among equals it goes to one that is asked for other groups anyway, so that few nodes are asked.
+        """
+        hosted = self._shards.hosted
+        by_replica: dict[str, list[int]] = {}
+        for group in gathered.missing:
+            asked = gathered.asked.setdefault(group, [])
+            if group in hosted and not asked:
+                chosen = self._node_id
+            else:
+                chosen = min(self._candidates(group, hosted), key=partial(self._cost, asked, by_replica))
+            asked.append(chosen)
+            by_replica.setdefault(chosen, []).append(group)
+        return by_replica
+
+    def _candidates(self, group: int, hosted: Container[int]) -> list[str]:
+        others = [node for node in self._routes.replicas(group) if node != self._node_id]
+        return [self._node_id, *others] if group in hosted or not others else others
+
+    def _cost(self, asked: Sequence[str], chosen: Container[str], node: str) -> tuple[int, bool, bool, bool]:
+        return asked.count(node), node != self._node_id, not self._router.reaches(node), node not in chosen
+
     async def _ask(self, node: str, asked: list[int], spec: QuerySpec, timeout_s: float, gathered: Gathered) -> None:
         """Add a node's answer; a node that does not answer leaves its groups missing."""
         if node == self._node_id:
             await asyncio.sleep(0)  # let the questions to the others leave before this node works on its own
-            gathered.add(asked, await self._shards.query(asked, spec))
-            return
+            query = self._shards.query_stale if gathered.is_stale else self._shards.query
+            answer, leaders = await query(asked, spec), NOBODY
+        else:
+            request = query_request(asked, spec)
+            request.stale = gathered.is_stale
+            answer, leaders = await self._ask_peer(node, request, timeout_s)
+        gathered.add(asked, answer)
+        if not gathered.is_stale:
+            named = dict(zip(answer.refused, leaders, strict=False))
+            refused = set(asked).intersection(answer.refused)
+            self._learn(node, {group: named.get(group) or None for group in sorted(refused)})
+
+    async def _ask_peer(self, node: str, request: QueryRequest, timeout_s: float) -> tuple[NodeAnswer, Sequence[str]]:
+        """Another node's answer, and who leads the groups that it refused; all are refused if it does not answer."""
         try:
-            reply = await self._router.ask(node, asked[0], Request(query=query_request(asked, spec)), timeout_s)
+            reply = (await self._router.ask(node, request.groups[0], Request(query=request), timeout_s)).query
         except (NotLeader, RequestLost, RequestNotSent):
-            return
-        gathered.add(asked, node_answer(reply.query))
+            return NodeAnswer(ShardAnswer([], cut=False), request.groups), NOBODY
+        return node_answer(reply), reply.leaders
+
+    def _learn(self, node: str, leaders: Mapping[int, str | None]) -> None:
+        """Go by what `node` says of the groups that it refused, unless their routes have left it meanwhile."""
+        for group, leader in leaders.items():
+            route = self._routes.get(group)
+            if route.leader != node:
+                continue
+            if not self._routes.redirected(group, leader, route.term):
+                self._routes.passed_over(group, node, self._router.reaches)
 
 
 def with_share(spec: QuerySpec, groups: int, groups_in_all: int) -> QuerySpec:
@@ -202,6 +264,14 @@ def query_request(groups: Sequence[int], spec: QuerySpec) -> QueryRequest:
     )
 
 
+def is_stale(consistency: kv_pb2.Consistency) -> bool:
+    """Whether a read may lack the newest changes. Raises InvalidRequest for a level that this version does not know."""
+    if consistency not in CONSISTENCIES:
+        message = f"{consistency} is no consistency: reads are linearizable (1) or stale (2)"
+        raise InvalidRequest("CONSISTENCY_INVALID", message, {"consistency": str(consistency)})
+    return consistency == kv_pb2.CONSISTENCY_STALE
+
+
 def query_spec(request: QueryRequest) -> QuerySpec:
     return QuerySpec(
         index=request.index,
@@ -215,7 +285,8 @@ def query_spec(request: QueryRequest) -> QuerySpec:
 
 def node_answer(reply: QueryReply) -> NodeAnswer:
     matches = [(match.pair, match.row) for match in reply.matches]
-    return NodeAnswer(ShardAnswer(matches, cut=reply.cut), list(reply.refused))
+    behind_ms = reply.behind_ms if reply.HasField("behind_ms") else None
+    return NodeAnswer(ShardAnswer(matches, cut=reply.cut), list(reply.refused), behind_ms)
 
 
 async def matches_of(page: Page, *, with_records: bool) -> list[kv_pb2.Match]:
@@ -258,5 +329,5 @@ def next_token(page: Page, checksum: bytes) -> bytes:
 
 def incomplete(missing: Sequence[int]) -> RingholdError:
     names = ", ".join(str(partition) for partition in missing)
-    message = f"the leaders of {len(missing)} partitions did not answer in time: {names}"
+    message = f"{len(missing)} partitions did not answer in time: {names}"
     return Incomplete("INCOMPLETE", message, {"missing": names.replace(" ", "")})

@@ -20,7 +20,7 @@ from ..api.proto.ringhold.internal.v1.peer_pb2 import (
 )
 from ..api.proto.ringhold.storage.v1.records_pb2 import Command
 from ..ring.topology import SYSTEM_GROUP
-from .consensus.groups import AnchorOutOfRange, Groups, NotLeader, Ticket
+from .consensus.groups import AnchorOutOfRange, Groups, NotLeader, ReadAnswer, Ticket
 from .machine.machine import UnknownCommand
 from .machine.records import parse_command
 from .peers.exchange import Respond
@@ -61,9 +61,9 @@ class PeerService:
             respond(Reply(failure=failure_of(error)))
 
     def _read(self, request: ReadRequest) -> ReadReply:
-        answer = self._groups.read(request.group, request.keys)
-        rows = [row or b"" for row in answer.rows]
-        return ReadReply(rows=rows, term=answer.term, log_time_ms=answer.log_time_ms)
+        if request.stale:
+            return read_reply(self._groups.read_stale(request.group, request.keys))
+        return read_reply(self._groups.read(request.group, request.keys))
 
     def _propose(self, request: ProposeRequest, respond: Respond) -> None:
         mutations = len(proposed(request).mutations)
@@ -94,13 +94,25 @@ class PeerService:
                 take(position, Reply(failure=failure_of(error)))
 
     async def _query(self, request: QueryRequest, respond: Respond) -> None:
+        query = self._shards.query_stale if request.stale else self._shards.query
         try:
-            answer, refused = await self._shards.query(request.groups, query_spec(request))
+            answer, refused, behind_ms = await query(request.groups, query_spec(request))
         except RingholdError as error:
             respond(Reply(failure=failure_of(error)))
             return
-        matches = [QueryMatch(pair=pair, row=row) for pair, row in answer.matches]
-        respond(Reply(query=QueryReply(matches=matches, cut=answer.cut, refused=refused)))
+        reply = QueryReply(
+            matches=[QueryMatch(pair=pair, row=row) for pair, row in answer.matches],
+            cut=answer.cut,
+            refused=refused,
+            leaders=[self._groups.leader(group)[0] or "" for group in refused],
+            behind_ms=behind_ms,
+        )
+        respond(Reply(query=reply))
+
+
+def read_reply(answer: ReadAnswer) -> ReadReply:
+    rows = [row or b"" for row in answer.rows]
+    return ReadReply(rows=rows, term=answer.term, log_time_ms=answer.log_time_ms, behind_ms=answer.behind_ms)
 
 
 def proposed(request: ProposeRequest) -> Command:

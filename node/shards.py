@@ -1,11 +1,11 @@
 """The part of an index query that this node's groups answer: one engine view, read in slices (P4, P8)."""
 
 import asyncio
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, TypeAlias
 
 from ..api.errors import DataLoss, Overloaded
-from .consensus.groups import Groups
+from .consensus.groups import Groups, NotLeader
 from .machine.queries import QuerySpec, query_in_slices
 from .merge import ShardAnswer
 from .storage.engine import ViewGone
@@ -19,18 +19,38 @@ VIEWS_PER_QUERY_MAX = 3
 
 
 class NodeAnswer(NamedTuple):
-    """The first matches of the groups that this node leads, and the groups that it does not."""
+    """The first matches of some groups of one node, and the groups that it did not read.
+
+    `behind_ms`: what was acknowledged so long before the reading, or earlier, is in them; None: unknown.
+    """
 
     answer: ShardAnswer
     refused: Sequence[int]
+    behind_ms: int | None = 0
+
+
+class Selected(NamedTuple):
+    """Which of the groups that are asked for this node reads, and how far behind the furthest of them may be."""
+
+    groups: Sequence[int]
+    refused: Sequence[int]
+    behind_ms: int | None = 0
+
+
+Select: TypeAlias = Callable[[Sequence[int]], Selected]
 
 
 class Shards:
-    """Answers queries over the groups that this node leads."""
+    """Answers queries over the groups that this node leads, or, if they may be stale, has replicas of."""
 
     def __init__(self, groups: Groups) -> None:
         self._groups = groups
         self._turns = asyncio.Semaphore(QUERIES_AT_ONCE_MAX)
+
+    @property
+    def hosted(self) -> frozenset[int]:
+        """The groups that this node has replicas of."""
+        return frozenset(self._groups.hosted)
 
     async def query(self, groups: Sequence[int], spec: QuerySpec) -> NodeAnswer:
         """The first matches of those `groups` that this node leads, as they are at one moment of the call.
@@ -38,29 +58,68 @@ class Shards:
         Leadership is checked in the same breath as the view is taken, so the view holds all that was acknowledged.
         Raises DataLoss, Overloaded.
         """
+        return await self._query_in_turn(groups, spec, self._led)
+
+    async def query_stale(self, groups: Sequence[int], spec: QuerySpec) -> NodeAnswer:
+        """The first matches of those `groups` that this node has replicas of, as they are at one moment of the call.
+
+        Raises DataLoss, Overloaded.
+        """
+        return await self._query_in_turn(groups, spec, self._hosted)
+
+    async def _query_in_turn(self, groups: Sequence[int], spec: QuerySpec, select: Select) -> NodeAnswer:
         async with self._turns:
             for _ in range(VIEWS_PER_QUERY_MAX):
                 try:
-                    return await self._query(groups, spec)
+                    return await self._query(select(groups), spec)
                 except ViewGone:
                     await asyncio.sleep(0)  # a view that is gone means starting over
         raise Overloaded("OVERLOADED", "too many queries at once on this node", {"retry_after_ms": "100"})
 
-    async def _query(self, groups: Sequence[int], spec: QuerySpec) -> NodeAnswer:
+    def _led(self, groups: Sequence[int]) -> Selected:
         led = [group for group in groups if self._groups.leads(group)]
-        refused = [group for group in groups if not self._groups.leads(group)]
-        if not led:
+        read = set(led)
+        return Selected(led, [group for group in groups if group not in read])
+
+    def _hosted(self, groups: Sequence[int]) -> Selected:
+        ages: dict[int, int | None] = {}
+        refused: list[int] = []
+        for group in groups:
+            try:
+                ages[group] = self._groups.behind_ms(group)
+            except NotLeader:
+                refused.append(group)
+        return Selected(list(ages), refused, furthest_behind(ages.values()))
+
+    async def _query(self, selected: Selected, spec: QuerySpec) -> NodeAnswer:
+        """Read the groups that were selected in the same breath as the view is taken."""
+        groups, refused, behind_ms = selected
+        if not groups:
             return NodeAnswer(ShardAnswer([], cut=False), refused)
         view = self._groups.view()
         try:
-            steps = query_in_slices(view, led, spec)
+            steps = query_in_slices(view, groups, spec)
             while True:
                 try:
                     next(steps)
                 except StopIteration as end:
-                    return NodeAnswer(end.value, refused)
+                    return NodeAnswer(end.value, refused, behind_ms)
                 except Damaged as error:
                     raise DataLoss("NO_HEALTHY_REPLICA", f"the only copy of a record is damaged: {error}") from error
                 await asyncio.sleep(0)
         finally:
             view.close()
+
+
+def furthest_behind(ages: Iterable[int | None]) -> int | None:
+    """How far behind the whole is, of parts that are so far behind; None if one of them does not know.
+
+    >>> furthest_behind([3, 0, 12]), furthest_behind([3, None]), furthest_behind([])
+    (12, None, 0)
+    """
+    furthest = 0
+    for age in ages:
+        if age is None:
+            return None
+        furthest = max(furthest, age)
+    return furthest

@@ -3,7 +3,7 @@
 from .asynchronous import AsyncClient, AsyncMatches
 from .blocking import Client, Matches
 from .config import ClientConfig
-from .operations import Delete, Get, Operation, Set
+from .operations import Consistency, Delete, Get, Operation, Set
 from .results import ClusterStatus, Explanation, Match, Node, NodeStatus, Partition, Record, Topology
 from .unit import Outcome
 
@@ -13,6 +13,7 @@ __all__ = [
     "Client",
     "ClientConfig",
     "ClusterStatus",
+    "Consistency",
     "Delete",
     "Explanation",
     "Get",

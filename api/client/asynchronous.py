@@ -16,7 +16,7 @@ from .calls import Answered, Call, Event, Fail, Failed, Finish, Send, Sleep, Sle
 from .channels import METHODS, channel_options, now_s
 from .config import ClientConfig
 from .core import Core, Pages
-from .operations import Indexes, Operation, Text
+from .operations import Consistency, Indexes, Operation, Text
 from .results import ClusterStatus, Explanation, Match, Record, Topology
 from .unit import Outcome
 
@@ -55,9 +55,15 @@ class AsyncClient:
         for channel in channels:
             await channel.close()
 
-    async def get(self, key: Text, *, timeout_s: float | None = None) -> Record:
-        """The record under `key`, as new as the newest acknowledged write. Raises KeyNotFound if there is none."""
-        return await self._run(self._core.get(key, timeout_s))
+    async def get(
+        self, key: Text, *, consistency: Consistency = "linearizable", timeout_s: float | None = None
+    ) -> Record:
+        """The record under `key`, as new as the newest acknowledged write. Raises KeyNotFound if there is none.
+
+        With consistency="stale" it is what the nearest replica has, also while there is no leader: the record, or
+        KeyNotFound, is then `stale`, and its `behind_ms` says how far behind it may be.
+        """
+        return await self._run(self._core.get(key, timeout_s, consistency))
 
     async def set(
         self,
@@ -110,15 +116,17 @@ class AsyncClient:
         with_records: bool = True,
         allow_partial: bool = False,
         page_size: int = 200,
+        consistency: Consistency = "linearizable",
         timeout_s: float | None = None,
     ) -> "AsyncMatches":
         """The keys found in index `name` under `value`, a `prefix`, or start <= value < end, by (index value, key).
 
         Pages are fetched as the iteration goes, each within `timeout_s`. Raises Incomplete if shards are missing,
-        unless `allow_partial`: then `missing_partitions` of the iterator names them.
+        unless `allow_partial`: then `missing_partitions` of the iterator names them. With consistency="stale" each
+        partition is read from any replica; `behind_ms` of the iterator says how far behind the pages so far may be.
         """
         pages = self._core.find(
-            name, value, prefix, start, end, limit, descending, with_records, allow_partial, page_size
+            name, value, prefix, start, end, limit, descending, with_records, allow_partial, page_size, consistency
         )
         return AsyncMatches(pages, lambda: self._page(pages, timeout_s))
 
@@ -186,6 +194,16 @@ class AsyncMatches(AsyncIterator[Match]):
     def missing_partitions(self) -> tuple[int, ...]:
         """The partitions that did not answer so far; only with `allow_partial`."""
         return self._pages.missing_partitions
+
+    @property
+    def stale(self) -> bool:
+        """Whether the pages so far were stale reads."""
+        return self._pages.stale
+
+    @property
+    def behind_ms(self) -> int | None:
+        """As in a `Record`, of that page so far that is furthest behind; None if it is unknown of one of them."""
+        return self._pages.behind_ms
 
     async def __anext__(self) -> Match:
         while not self._fetched:

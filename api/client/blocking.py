@@ -16,7 +16,7 @@ from .calls import Answered, Call, Event, Fail, Failed, Finish, Send, Sleep, Sle
 from .channels import METHODS, channel_options, now_s
 from .config import ClientConfig
 from .core import Core, Pages
-from .operations import Indexes, Operation, Text
+from .operations import Consistency, Indexes, Operation, Text
 from .results import ClusterStatus, Explanation, Match, Record, Topology
 from .unit import Outcome
 
@@ -57,9 +57,13 @@ class Client:
         for channel in channels:
             channel.close()
 
-    def get(self, key: Text, *, timeout_s: float | None = None) -> Record:
-        """The record under `key`, as new as the newest acknowledged write. Raises KeyNotFound if there is none."""
-        return self._run(self._core.get(key, timeout_s))
+    def get(self, key: Text, *, consistency: Consistency = "linearizable", timeout_s: float | None = None) -> Record:
+        """The record under `key`, as new as the newest acknowledged write. Raises KeyNotFound if there is none.
+
+        With consistency="stale" it is what the nearest replica has, also while there is no leader: the record, or
+        KeyNotFound, is then `stale`, and its `behind_ms` says how far behind it may be.
+        """
+        return self._run(self._core.get(key, timeout_s, consistency))
 
     def set(
         self,
@@ -112,15 +116,17 @@ class Client:
         with_records: bool = True,
         allow_partial: bool = False,
         page_size: int = 200,
+        consistency: Consistency = "linearizable",
         timeout_s: float | None = None,
     ) -> "Matches":
         """The keys found in index `name` under `value`, a `prefix`, or start <= value < end, by (index value, key).
 
         Pages are fetched as the iteration goes, each within `timeout_s`. Raises Incomplete if shards are missing,
-        unless `allow_partial`: then `missing_partitions` of the iterator names them.
+        unless `allow_partial`: then `missing_partitions` of the iterator names them. With consistency="stale" each
+        partition is read from any replica; `behind_ms` of the iterator says how far behind the pages so far may be.
         """
         pages = self._core.find(
-            name, value, prefix, start, end, limit, descending, with_records, allow_partial, page_size
+            name, value, prefix, start, end, limit, descending, with_records, allow_partial, page_size, consistency
         )
         return Matches(pages, lambda: self._page(pages, timeout_s))
 
@@ -191,6 +197,16 @@ class Matches(Iterator[Match]):
     def missing_partitions(self) -> tuple[int, ...]:
         """The partitions that did not answer so far; only with `allow_partial`."""
         return self._pages.missing_partitions
+
+    @property
+    def stale(self) -> bool:
+        """Whether the pages so far were stale reads."""
+        return self._pages.stale
+
+    @property
+    def behind_ms(self) -> int | None:
+        """As in a `Record`, of that page so far that is furthest behind; None if it is unknown of one of them."""
+        return self._pages.behind_ms
 
     def __next__(self) -> Match:
         while not self._fetched:

@@ -150,8 +150,12 @@ class Call(ABC, Generic[Result]):
         on_failure: Callable[[RingholdError, float], Effect[Result]],
     ) -> Send:
         self._on_answer, self._on_failure = on_answer, on_failure
-        self._address = self._around.routing.choose(self._partition(), self._tried, now)
+        self._address = self._choose(now)
         return Send(self._address, request, min(self._attempt_timeout_s, self._deadline - now))
+
+    def _choose(self, now: float) -> str:
+        """The endpoint to ask next."""
+        return self._around.routing.choose(self._partition(), self._tried, now)
 
     def _again(self, error: RingholdError, now: float) -> Effect[Result]:
         """Repeat after a failed attempt: at once elsewhere if the endpoint was at fault, else after a pause."""
@@ -225,6 +229,13 @@ class Read(Call[Result]):
 
     def _ending(self) -> Effect[Result]:
         return Fail(self._fate.ending())
+
+
+class StaleRead(Read[Result]):
+    """A read that any replica of its key may answer."""
+
+    def _choose(self, now: float) -> str:
+        return self._around.routing.choose_replica(self._partition(), self._tried, now)
 
 
 class BulkRead(Read[Result]):

@@ -10,9 +10,9 @@ from ..errors import InvalidRequest
 from ..proto.ringhold.v1 import cluster_pb2, kv_pb2
 from . import wire
 from .batch import Batch
-from .calls import BulkRead, Call, Mutation, Read, Surroundings, TopologyRead
+from .calls import BulkRead, Call, Mutation, Read, StaleRead, Surroundings, TopologyRead
 from .config import ClientConfig
-from .operations import Indexes, Operation, Text
+from .operations import Consistency, Indexes, Operation, Text
 from .results import ClusterStatus, Explanation, Match, Record, Topology
 from .routing import Routing
 from .unit import Outcome
@@ -21,7 +21,10 @@ REQUEST_ID_BYTES = 16
 
 
 class Pages:
-    """The pages of one query: where it stands, how many matches are still wanted, which shards were missing."""
+    """The pages of one query: where it stands, how many matches are still wanted, which shards were missing.
+
+    `stale` and `behind_ms` are those of the pages so far: 0 before the first, None once one of them did not know.
+    """
 
     def __init__(self, query: kv_pb2.GetByIndexRequest, limit: int | None, page_size: int) -> None:
         self._query = query
@@ -29,6 +32,8 @@ class Pages:
         self._page_size = page_size
         self._is_over = limit == 0
         self.missing_partitions: tuple[int, ...] = ()
+        self.stale = False
+        self.behind_ms: int | None = 0
 
     def next_request(self) -> kv_pb2.GetByIndexRequest | None:
         """The request for the next page; None if there is none."""
@@ -39,12 +44,19 @@ class Pages:
 
     def accept(self, page: kv_pb2.GetByIndexResponse) -> list[Match]:
         """The matches of a page."""
-        matches = [wire.match_of(match) for match in page.matches]
+        matches = wire.matches_of(page)
+        self._age(page)
         self._query.page_token = page.next_page_token
         self._left = None if self._left is None else self._left - len(matches)
         self._is_over = not page.next_page_token or self._left == 0
         self.missing_partitions = tuple(sorted({*self.missing_partitions, *page.missing_partitions}))
         return matches
+
+    def _age(self, page: kv_pb2.GetByIndexResponse) -> None:
+        behind_ms = wire.behind_ms_of(page)
+        self.stale = self.stale or page.stale
+        is_known = self.behind_ms is not None and behind_ms is not None
+        self.behind_ms = max(self.behind_ms or 0, behind_ms or 0) if is_known else None
 
 
 class Core:
@@ -60,14 +72,15 @@ class Core:
         self._timeout_s = timeout_s
         self._around = Surroundings(Routing(addresses, config, rng), config, rng)
 
-    def get(self, key: Text, timeout_s: float | None) -> Call[Record]:
-        name = wire.to_bytes(key)
+    def get(self, key: Text, timeout_s: float | None, consistency: Consistency = "linearizable") -> Call[Record]:
+        request = wire.get_request(key, consistency)
 
         def parse(answer: kv_pb2.GetResponse, now: float) -> Record:
             self._around.routing.heard(answer.header, now)
-            return wire.record_of(name, answer)
+            return wire.record_of(request.key, answer)
 
-        return Read(self._around, name, self._deadline_s(timeout_s), kv_pb2.GetRequest(key=name), parse)
+        kind = StaleRead if request.consistency == kv_pb2.CONSISTENCY_STALE else Read
+        return kind(self._around, request.key, self._deadline_s(timeout_s), request, parse)
 
     def set(
         self,
@@ -102,6 +115,7 @@ class Core:
         with_records: bool,
         allow_partial: bool,
         page_size: int,
+        consistency: Consistency = "linearizable",
     ) -> Pages:
         if limit is not None and limit < 0:
             raise InvalidRequest("QUERY_INVALID", f"limit is {limit}, it must not be negative")
@@ -109,6 +123,7 @@ class Core:
             raise InvalidRequest("QUERY_INVALID", f"page_size is {page_size}, it must be positive")
         query = wire.query_request(name, value, prefix, start, end)
         query.descending, query.with_records, query.allow_partial = descending, with_records, allow_partial
+        query.consistency = wire.consistency_of(consistency)
         return Pages(query, limit, page_size)
 
     def page(self, pages: Pages, timeout_s: float | None) -> Call[list[Match]] | None:

@@ -5,10 +5,13 @@ Keys, values and index values are bytes, or str for their UTF-8; answers are alw
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 Text: TypeAlias = bytes | str
 Indexes: TypeAlias = Mapping[str, Text | Iterable[Text]]
+
+Consistency: TypeAlias = Literal["linearizable", "stale"]
+"""What a read must see: all that was acknowledged before the call, or whatever the nearest replica has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +19,7 @@ class Get:
     """Read a record; its result is a `Record`."""
 
     key: Text
+    consistency: Consistency = "linearizable"
 
 
 @dataclass(frozen=True, slots=True)

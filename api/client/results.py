@@ -13,6 +13,8 @@ class Record:
 
     `version` is the revision of the key's partition at its last change, `create_version` at its creation.
     `indexes` has the values of each index under which the record is found, in the order in which they were set.
+    `stale` says that a stale read gave it: then it is what was stored `behind_ms` milliseconds before the call, or
+    newer (None: nobody knows how far behind the replica is). Any other record was the newest; its `behind_ms` is 0.
     """
 
     key: bytes
@@ -20,15 +22,22 @@ class Record:
     version: int
     create_version: int
     indexes: Mapping[str, list[bytes]] = field(default_factory=dict)
+    stale: bool = False
+    behind_ms: int | None = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A key found under `index_value`; `record` is None if the query was made without records."""
+    """A key found under `index_value`; `record` is None if the query was made without records.
+
+    `stale` and `behind_ms` are as in `Record`, for the page that the match came with.
+    """
 
     key: bytes
     index_value: bytes
     record: Record | None = None
+    stale: bool = False
+    behind_ms: int | None = 0
 
 
 @dataclass(frozen=True, slots=True)

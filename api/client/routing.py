@@ -43,6 +43,7 @@ class Routing:
         self._addresses: Sequence[str] = self._endpoints
         self._avoided: dict[str, Avoidance] = {}
         self._leaders: list[str | None] = []
+        self._replicas: list[Sequence[str]] = []
         self._log_times: dict[int, LogTime] = {}
         self._cluster_id = ""
         self._epoch = 0
@@ -71,6 +72,13 @@ class Routing:
         well = [address for address in untried if not self._is_avoided(address, now)]
         return self._rng.choice(well) if well else min(untried, key=lambda address: self._avoided[address].until)
 
+    def choose_replica(self, partition: int | None, tried: Collection[str], now: float) -> str:
+        """The endpoint to ask for what any replica has: the first one that is well and untried, else as `choose`."""
+        for replica in self._replicas_of(partition):
+            if replica not in tried and not self._is_avoided(replica, now):
+                return replica
+        return self.choose(partition, tried, now)
+
     def has_untried(self, tried: Collection[str]) -> bool:
         """Whether there is an endpoint that is not in `tried`."""
         return any(address not in tried for address in self._addresses)
@@ -95,6 +103,7 @@ class Routing:
         self._addresses = tuple(dict.fromkeys((*self._endpoints, *served.values())))
         self._avoided = {at: avoidance for at, avoidance in self._avoided.items() if at in self._addresses}
         self._leaders = [served.get(p.leader) if p.HasField("leader") else None for p in topology.partitions]
+        self._replicas = [[served[at] for at in p.replicas if at in served] for p in topology.partitions]
         for number, partition in enumerate(topology.partitions):
             self._learn_rumour(number, partition.log_time_ms, now)
 
@@ -135,6 +144,9 @@ class Routing:
 
     def _leader_of(self, partition: int) -> str | None:
         return self._leaders[partition] if partition < len(self._leaders) else None
+
+    def _replicas_of(self, partition: int | None) -> Sequence[str]:
+        return self._replicas[partition] if partition is not None and partition < len(self._replicas) else ()
 
     def _is_avoided(self, address: str, now: float) -> bool:
         avoidance = self._avoided.get(address)

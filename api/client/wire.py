@@ -1,16 +1,20 @@
 """Requests from what a program says, results from what a node answers: pure translation, no decision."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
 from ..errors import InvalidRequest
 from ..proto.ringhold.v1 import cluster_pb2, kv_pb2
-from .operations import Delete, Get, Indexes, Operation, Set, Text
+from .operations import Consistency, Delete, Get, Indexes, Operation, Set, Text
 from .results import ClusterStatus, Explanation, Match, Node, NodeStatus, Partition, Record, Topology
 
 MutationRequest: TypeAlias = kv_pb2.SetRequest | kv_pb2.DeleteRequest
 OperationRequest: TypeAlias = kv_pb2.GetRequest | MutationRequest
 
+CONSISTENCIES: Mapping[str, kv_pb2.Consistency] = {
+    "linearizable": kv_pb2.CONSISTENCY_UNSPECIFIED,
+    "stale": kv_pb2.CONSISTENCY_STALE,
+}
 STATES = {number: name.removeprefix("NODE_STATE_") for name, number in cluster_pb2.NodeState.items()}
 LIVENESSES = {number: name.removeprefix("LIVENESS_") for name, number in cluster_pb2.Liveness.items()}
 
@@ -41,6 +45,17 @@ def set_request(key: Text, value: Text, indexes: Indexes | None) -> kv_pb2.SetRe
     return kv_pb2.SetRequest(key=to_bytes(key), value=to_bytes(value), indexes=index_entries(indexes))
 
 
+def get_request(key: Text, consistency: Consistency) -> kv_pb2.GetRequest:
+    return kv_pb2.GetRequest(key=to_bytes(key), consistency=consistency_of(consistency))
+
+
+def consistency_of(consistency: Consistency) -> kv_pb2.Consistency:
+    """Raises InvalidRequest for any other word."""
+    if consistency not in CONSISTENCIES:
+        raise InvalidRequest("CONSISTENCY_INVALID", f'consistency is "linearizable" or "stale", not {consistency!r}')
+    return CONSISTENCIES[consistency]
+
+
 def delete_request(key: Text) -> kv_pb2.DeleteRequest:
     return kv_pb2.DeleteRequest(key=to_bytes(key))
 
@@ -49,7 +64,7 @@ def operation_request(operation: Operation) -> OperationRequest:
     """The request of one operation in a batch, still without its anchor."""
     match operation:
         case Get():
-            return kv_pb2.GetRequest(key=to_bytes(operation.key))
+            return get_request(operation.key, operation.consistency)
         case Set():
             request: MutationRequest = set_request(operation.key, operation.value, operation.indexes)
         case Delete():
@@ -103,13 +118,31 @@ def indexes_of(
     return found
 
 
-def record_of(key: bytes, answer: kv_pb2.GetResponse | kv_pb2.Record) -> Record:
-    return Record(key, answer.value, answer.version, answer.create_version, indexes_of(answer.indexes))
+def record_of(key: bytes, answer: kv_pb2.GetResponse) -> Record:
+    stale, behind_ms = answer.header.stale, behind_ms_of(answer.header)
+    indexes = indexes_of(answer.indexes)
+    return Record(key, answer.value, answer.version, answer.create_version, indexes, stale, behind_ms)
 
 
-def match_of(match: kv_pb2.Match) -> Match:
-    record = record_of(match.record.key, match.record) if match.HasField("record") else None
-    return Match(match.key, match.index_value, record)
+def matches_of(page: kv_pb2.GetByIndexResponse) -> list[Match]:
+    behind_ms = behind_ms_of(page)
+    return [match_of(match, page.stale, behind_ms) for match in page.matches]
+
+
+def match_of(match: kv_pb2.Match, stale: bool, behind_ms: int | None) -> Match:
+    if not match.HasField("record"):
+        return Match(match.key, match.index_value, None, stale, behind_ms)
+    found = match.record
+    indexes = indexes_of(found.indexes)
+    record = Record(found.key, found.value, found.version, found.create_version, indexes, stale, behind_ms)
+    return Match(match.key, match.index_value, record, stale, behind_ms)
+
+
+def behind_ms_of(answer: kv_pb2.Header | kv_pb2.GetByIndexResponse) -> int | None:
+    """0 for what is not stale; None if it is unknown."""
+    if not answer.stale:
+        return 0
+    return answer.behind_ms if answer.HasField("behind_ms") else None
 
 
 def node_of(node: cluster_pb2.Node) -> Node:

@@ -9,7 +9,7 @@ from ..config import parse_address
 from .output import Form
 
 if TYPE_CHECKING:
-    from ...api.client import Client
+    from ...api.client import Client, Consistency
 
 ENDPOINTS_DEFAULT = "127.0.0.1:50051"
 
@@ -28,6 +28,12 @@ Output = Annotated[
 Timeout = Annotated[
     float, typer.Option("--timeout", metavar="SECONDS", min=0.001, help="Give up after this time, retries included.")
 ]
+Stale = Annotated[
+    bool,
+    typer.Option(
+        "--stale", help="Read what the nearest replica has, though it may be behind; the answer says how far it may be."
+    ),
+]
 
 
 def connect(endpoints: str, timeout_s: float) -> "Client":
@@ -38,6 +44,11 @@ def connect(endpoints: str, timeout_s: float) -> "Client":
     for address in addresses or [endpoints]:
         parse_address(address, "endpoints")
     return Client(addresses, timeout_s=timeout_s)
+
+
+def consistency_of(stale: bool) -> "Consistency":
+    """What `--stale`, or its absence, asks of a read."""
+    return "stale" if stale else "linearizable"
 
 
 def as_bytes(argument: str) -> bytes:

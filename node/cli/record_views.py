@@ -33,7 +33,7 @@ def delete_view(key: bytes, version: int) -> View:
 def record_view(record: "Record") -> View:
     return View(
         table=lambda: record_table(record),
-        json=lambda: record_json(record),
+        json=lambda: {**record_json(record), **age_json(record)},
         plain=lambda: bytes(record.value),
     )
 
@@ -46,6 +46,20 @@ def record_json(record: "Record") -> Json:
         "create_version": record.create_version,
         "indexes": indexes_json(record),
     }
+
+
+def age_json(found: "Record | Match") -> Json:
+    """What a stale read says of itself; `behind_ms` null: unknown."""
+    return {"stale": True, "behind_ms": found.behind_ms} if found.stale else {}
+
+
+def age_text(behind_ms: int | None) -> str:
+    """How far behind a stale read may be.
+
+    >>> age_text(1_234), age_text(None)
+    ('at most 1234 ms behind', 'nobody knows how far behind')
+    """
+    return "nobody knows how far behind" if behind_ms is None else f"at most {behind_ms} ms behind"
 
 
 def indexes_json(record: "Record") -> Json:
@@ -63,11 +77,13 @@ def record_table(record: "Record") -> "RenderableType":
     table.add_row(Text("version", style="dim"), Text(str(record.version)))
     for name, values in record.indexes.items():
         table.add_row(Text(f"index {shown(name.encode())}", style="dim"), Text(", ".join(map(shown, values))))
+    if record.stale:
+        table.add_row(Text("stale", style="dim"), Text(age_text(record.behind_ms)))
     return table
 
 
 def match_json(match: "Match") -> Json:
-    found = {"key": match.key, "index_value": match.index_value}
+    found = {"key": match.key, "index_value": match.index_value, **age_json(match)}
     return found if match.record is None else {**found, "record": record_json(match.record)}
 
 
@@ -88,6 +104,10 @@ def match_table(matches: Sequence["Match"]) -> "RenderableType":
         table.add_row(*(Text(shown(cell)) for cell in cells))
     table.caption = f"{len(matches)} found"
     return table
+
+
+def age_line(behind_ms: int | None) -> "Text":
+    return line(f"stale: {age_text(behind_ms)}")
 
 
 def line(text: str) -> "Text":

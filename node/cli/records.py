@@ -2,19 +2,19 @@
 
 import itertools
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .examples import examples
 from .failure import CommandFailed, ExitCode
-from .options import ENDPOINTS_DEFAULT, Endpoints, Output, Timeout, as_bytes, connect
+from .options import ENDPOINTS_DEFAULT, Endpoints, Output, Stale, Timeout, as_bytes, connect, consistency_of
 from .output import Form, json_line, show, show_bytes, show_table
 from .source import value_of
 
 if TYPE_CHECKING:
-    from ...api.client import Match
+    from ...api.client import Matches
 
 TABLE_ROWS_MAX = 1_000  # a table is laid out as a whole; `-o json` and `-o plain` stream
 
@@ -66,11 +66,13 @@ GET_EXAMPLES = examples(
     "ringhold get greeting",
     "ringhold get photo -o plain > photo.jpg",
     "ringhold get user:7 -o json | jq -r .value",
+    "ringhold get user:7 --stale",
 )
 
 
 def get_record(
     key: Key,
+    stale: Stale = False,
     endpoints: Endpoints = ENDPOINTS_DEFAULT,
     output: Output = Form.TABLE,
     timeout: Timeout = 10.0,
@@ -79,7 +81,7 @@ def get_record(
     from .record_views import record_view
 
     with connect(endpoints, timeout) as client:
-        record = client.get(as_bytes(key))
+        record = client.get(as_bytes(key), consistency=consistency_of(stale))
     show(output, record_view(record))
 
 
@@ -119,6 +121,7 @@ def find_records(
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="At most N matches.")] = None,
     values: Annotated[bool, typer.Option("--values", help="Show the values of the records, too.")] = False,
     descending: Annotated[bool, typer.Option("--desc", help="Largest index value first.")] = False,
+    stale: Stale = False,
     endpoints: Endpoints = ENDPOINTS_DEFAULT,
     output: Output = Form.TABLE,
     timeout: Timeout = 10.0,
@@ -135,11 +138,12 @@ def find_records(
             limit=limit,
             descending=descending,
             with_records=values,
+            consistency=consistency_of(stale),
         )
         show_matches(output, matches)
 
 
-def show_matches(output: Form, matches: Iterator["Match"]) -> None:
+def show_matches(output: Form, matches: "Matches") -> None:
     from .record_views import match_json, match_plain
 
     match output:
@@ -151,11 +155,13 @@ def show_matches(output: Form, matches: Iterator["Match"]) -> None:
             show_lines(match_plain(match) for match in matches)
 
 
-def show_match_table(matches: Iterator["Match"]) -> None:
-    from .record_views import match_table
+def show_match_table(matches: "Matches") -> None:
+    from .record_views import age_line, match_table
 
     rows = list(itertools.islice(matches, TABLE_ROWS_MAX))
     show_table(match_table(rows))
+    if matches.stale:
+        show_table(age_line(matches.behind_ms))
     if len(rows) == TABLE_ROWS_MAX and next(matches, None) is not None:
         typer.echo(f"there are more than {TABLE_ROWS_MAX} matches; -o plain or -o json show all", err=True)
 

@@ -58,11 +58,15 @@ Ticket: TypeAlias = asyncio.Future[Applied]
 
 
 class ReadAnswer(NamedTuple):
-    """The stored rows under the keys asked for, in their order (None: absent)."""
+    """The stored rows under the keys asked for, in their order (None: absent).
+
+    `behind_ms`: what was acknowledged so long before the read, or earlier, is in them; None: unknown.
+    """
 
     rows: Sequence[bytes | None]
     term: int
     log_time_ms: int
+    behind_ms: int | None = 0
 
 
 class Work(NamedTuple):
@@ -164,7 +168,31 @@ class Groups:
 
     def read(self, group: int, keys: Sequence[bytes]) -> ReadAnswer:
         """The rows under `keys`, linearizable. Raises NotLeader, DataLoss."""
-        replica = self._leading(group)
+        return self._read(self._leading(group), group, keys)
+
+    def read_stale(self, group: int, keys: Sequence[bytes]) -> ReadAnswer:
+        """The rows under `keys` as this node's replica has them. Raises NotLeader if there is none, DataLoss."""
+        behind_ms = self.behind_ms(group)
+        return self._read(self._replicas[group], group, keys)._replace(behind_ms=behind_ms)
+
+    def behind_ms(self, group: int) -> int | None:
+        """How far this node's replica may be behind what is acknowledged (None: unknown).
+
+        Raises NotLeader if no replica that may be read is here.
+        """
+        replica = self._replicas.get(group)
+        if replica is None:
+            raise NotLeader(group, None, 0)
+        return 0 if replica.may_read else None
+
+    def leader(self, group: int) -> tuple[str | None, int]:
+        """Who leads the group as far as this node knows (None: it does not), and in which term."""
+        replica = self._replicas.get(group)
+        if replica is None:
+            return None, 0
+        return self._node_id if replica.leads else None, replica.term
+
+    def _read(self, replica: Replica[Ticket], group: int, keys: Sequence[bytes]) -> ReadAnswer:
         if len(keys) == 1:
             stored: Sequence[bytes | None] = (self._engine.get(keyspace.row_key(group, keys[0])),)
         else:
@@ -319,10 +347,8 @@ class Groups:
 
     def _leading(self, group: int) -> Replica[Ticket]:
         replica = self._replicas.get(group)
-        if replica is None:
-            raise NotLeader(group, None, 0)
-        if not replica.may_read:
-            raise NotLeader(group, self._node_id if replica.leads else None, replica.term)
+        if replica is None or not replica.may_read:
+            raise NotLeader(group, *self.leader(group))
         return replica
 
     def _recover(self, group: int) -> tuple[GroupState, Recovered]:

@@ -73,6 +73,36 @@ def test_answers_say_where_and_when(gateways: list[KVStub]) -> None:
     assert 0 < stored.header.log_time_ms <= read.header.log_time_ms
 
 
+def test_a_stale_read_is_marked_and_says_its_age(gateways: list[KVStub]) -> None:
+    """Through any gateway, alone, in a batch, or not found; it has no log time, and a linearizable answer no age."""
+    gateways[0].Set(kv_pb2.SetRequest(key=b"stale", value=b"v"))
+    asked = kv_pb2.GetRequest(key=b"stale", consistency=kv_pb2.CONSISTENCY_STALE)
+    batch = kv_pb2.BatchRequest(operations=[kv_pb2.Operation(get=asked)])
+    for gateway in gateways:
+        for answer in (gateway.Get(asked), gateway.Batch(batch).results[0].get):
+            assert (answer.value, answer.header.stale, answer.header.log_time_ms) == (b"v", True, 0)
+            assert answer.header.HasField("behind_ms")
+        header = gateway.Get(kv_pb2.GetRequest(key=b"stale")).header
+        assert (header.stale, header.HasField("behind_ms"), header.log_time_ms > 0) == (False, False, True)
+    missing = kv_pb2.GetRequest(key=b"not there", consistency=kv_pb2.CONSISTENCY_STALE)
+    code, info = refused(lambda: gateways[0].Get(missing))
+    assert (code, info.reason, info.metadata["stale"]) == (grpc.StatusCode.NOT_FOUND, "KEY_NOT_FOUND", "true")
+    assert "log_time_ms" not in info.metadata
+
+
+def test_a_stale_query_is_marked_and_says_its_age(gateways: list[KVStub]) -> None:
+    """A page of all shards, as old as the oldest; a linearizable one is neither stale nor behind."""
+    for number in range(20):
+        gateways[0].Set(kv_pb2.SetRequest(key=b"sq:%02d" % number, value=b"", indexes=[entry("sq", b"x")]))
+    for gateway in gateways:
+        stale = kv_pb2.GetByIndexRequest(index="sq", equals=b"x", consistency=kv_pb2.CONSISTENCY_STALE)
+        page = gateway.GetByIndex(stale)
+        assert len(page.matches) == 20
+        assert (page.stale, page.HasField("behind_ms")) == (True, True)
+        page = gateway.GetByIndex(kv_pb2.GetByIndexRequest(index="sq", equals=b"x"))
+        assert (page.stale, page.HasField("behind_ms")) == (False, False)
+
+
 def test_delete_says_whether_there_was_a_record(gateways: list[KVStub]) -> None:
     """Deleting an absent key is no error."""
     gateways[0].Set(kv_pb2.SetRequest(key=b"gone", value=b"x"))
@@ -197,6 +227,7 @@ BAD_REQUESTS = {
     "BATCH_TOO_LARGE": lambda kv: kv.Batch(kv_pb2.BatchRequest(operations=[kv_pb2.Operation()] * 1001)),
     "PAGE_LIMIT_TOO_LARGE": lambda kv: kv.GetByIndex(kv_pb2.GetByIndexRequest(index="n", equals=b"", limit=1001)),
     "QUERY_INVALID": lambda kv: kv.GetByIndex(kv_pb2.GetByIndexRequest(index="n")),
+    "CONSISTENCY_INVALID": lambda kv: kv.Get(kv_pb2.GetRequest.FromString(b"\x0a\x01k\x10\x07")),
     "BAD_PAGE_TOKEN": lambda kv: kv.GetByIndex(kv_pb2.GetByIndexRequest(index="n", equals=b"", page_token=b"x")),
 }
 

@@ -170,8 +170,8 @@ def refusals_swallowed() -> Iterator[None]:
 
     def make(original: Any) -> Any:
         async def query(self: Shards, groups: Sequence[int], spec: Any) -> NodeAnswer:
-            answer, _ = await original(self, groups, spec)
-            return NodeAnswer(answer, [])
+            answer: NodeAnswer = await original(self, groups, spec)
+            return answer._replace(refused=[])
 
         return query
 

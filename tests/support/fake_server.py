@@ -58,6 +58,11 @@ class FakeStore:
     revisions: dict[int, int] = field(default_factory=dict)
     dedupe: dict[tuple[int, bytes, int], tuple[bytes, list[Any]]] = field(default_factory=dict)
     applied: int = 0
+    behind_ms: int | None = 40
+
+    def stale_header(self, key: bytes) -> kv_pb2.Header:
+        partition = self.partition_of(key)
+        return kv_pb2.Header(partition=partition, topology_epoch=self.epoch, stale=True, behind_ms=self.behind_ms)
 
     def header(self, key: bytes) -> kv_pb2.Header:
         log_time_ms = self.log_time_ms if self.knows_log_times else 0
@@ -66,6 +71,9 @@ class FakeStore:
     def get(self, request: kv_pb2.GetRequest) -> kv_pb2.GetResponse:
         check_key(request.key)
         row = self.rows.get(request.key)
+        if row is None and is_stale(request):
+            age = {} if self.behind_ms is None else {"behind_ms": str(self.behind_ms)}
+            raise error_for("KEY_NOT_FOUND", "the replica has no such record", {"stale": "true", **age})
         if row is None:
             details = {"log_time_ms": str(self.log_time_ms)} if self.knows_log_times else {}
             raise error_for("KEY_NOT_FOUND", f"there is no record under {request.key!r}", details)
@@ -74,7 +82,7 @@ class FakeStore:
             version=row.version,
             create_version=row.create_version,
             indexes=row.indexes,
-            header=self.header(request.key),
+            header=self.stale_header(request.key) if is_stale(request) else self.header(request.key),
         )
 
     def mutate(self, request: Any) -> Any:
@@ -134,6 +142,8 @@ class FakeStore:
             next_page_token=str(start + len(page)).encode() if more else b"",
             missing_partitions=[3] if request.allow_partial else [],
             topology_epoch=self.epoch,
+            stale=is_stale(request),
+            behind_ms=self.behind_ms if is_stale(request) else None,
         )
 
     def batch(self, request: kv_pb2.BatchRequest) -> kv_pb2.BatchResponse:
@@ -198,6 +208,10 @@ def as_result(answer: Any) -> kv_pb2.OperationResult:
             return kv_pb2.OperationResult(delete=answer)
         case _:
             return kv_pb2.OperationResult(error=answer)
+
+
+def is_stale(request: kv_pb2.GetRequest | kv_pb2.GetByIndexRequest) -> bool:
+    return request.consistency == kv_pb2.CONSISTENCY_STALE
 
 
 def check_key(key: bytes) -> None:

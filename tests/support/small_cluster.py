@@ -16,7 +16,6 @@ from ringhold.node.attempts import AttemptsConfig
 from ringhold.node.consensus.groups import Groups
 from ringhold.node.gateway import Gateway
 from ringhold.node.machine.founding_replicas import stage_founding_replicas
-from ringhold.node.machine.machine import hosted_groups
 from ringhold.node.machine.records import RecordMachine
 from ringhold.node.peers.exchange import Exchange, RequestLost, RequestNotSent
 from ringhold.node.router import Router
@@ -29,7 +28,7 @@ from ringhold.node.storage.memory import MemoryEngine
 from ringhold.node.supervisor import Supervisor
 from ringhold.ring.hashing import partition_of
 from ringhold.ring.placement import found
-from ringhold.ring.topology import SYSTEM_GROUP, Topology
+from ringhold.ring.topology import Topology, group_of_partition
 
 PARTITIONS = 8
 NOT_SENT, REQUEST_LOST, REPLY_LOST = "not sent", "request lost", "reply lost"
@@ -50,11 +49,14 @@ class WeatherExchange:
         self._node_id = node_id
         self._cluster = cluster
 
+    def connected(self, peer_id: str) -> bool:
+        return peer_id not in self._cluster.cut_off
+
     def request(self, peer_id: str, request: Request, timeout_s: float) -> asyncio.Future[Reply]:
         asked = Request()
         asked.CopyFrom(request)
         self._cluster.asked.append((self._node_id, peer_id, asked))
-        trouble = self._cluster.weather(self._node_id, peer_id, asked)
+        trouble = self._cluster.weather(self._node_id, peer_id, asked) if self.connected(peer_id) else NOT_SENT
         if trouble == NOT_SENT:
             raise RequestNotSent("the weather")
         loop = asyncio.get_running_loop()
@@ -104,11 +106,15 @@ def founded_engine(topology: Topology, node_id: str) -> MemoryEngine:
 
 
 class SmallCluster:
-    """Nodes by id, over one topology with one replica per partition: where a request belongs is never in question."""
+    """Nodes by id, over one topology. Of several targets only the first has the replica, and leads the group."""
 
-    def __init__(self, node_ids: Sequence[str], limits: Limits, attempts: AttemptsConfig) -> None:
-        self.topology: Topology = found("c", "c1", PARTITIONS, 1, [node_record(node_id) for node_id in node_ids])
+    def __init__(
+        self, node_ids: Sequence[str], limits: Limits, attempts: AttemptsConfig, replication_factor: int
+    ) -> None:
+        nodes = [node_record(node_id) for node_id in node_ids]
+        self.topology: Topology = found("c", "c1", PARTITIONS, replication_factor, nodes)
         self.weather: Weather = fair
+        self.cut_off: set[str] = set()
         self.asked: list[tuple[str, str, Request]] = []
         self.failures: list[BaseException] = []
         self.supervisor = Supervisor(lambda _, error: self.failures.append(error))
@@ -125,9 +131,9 @@ class SmallCluster:
         scatter = Scatter(node_id, shards, router, routes, self.clock, rng, limits, attempts)
         gateway = Gateway(router, scatter, lambda: self.topology, limits, rng)
         service = PeerService(groups, shards, lambda: self.nodes[node_id].describe(), self.supervisor)  # noqa: PLW0108 - made below
-        for group in hosted_groups(engine):
-            if group != SYSTEM_GROUP:
-                groups.open(group, RecordMachine)
+        for partition, targets in enumerate(self.topology.targets):
+            if node_id == targets[0]:
+                groups.open(group_of_partition(partition), RecordMachine)
         groups.campaign(groups.hosted)
         self.supervisor.spawn(f"groups of {node_id}", groups.run())
         return SmallNode(engine, groups, routes, router, shards, gateway, service)
@@ -159,10 +165,14 @@ class SmallCluster:
 
 @asynccontextmanager
 async def small_cluster(
-    *node_ids: str, limits: Limits | None = None, attempts: AttemptsConfig | None = None
+    *node_ids: str,
+    limits: Limits | None = None,
+    attempts: AttemptsConfig | None = None,
+    replication_factor: int = 1,
 ) -> AsyncIterator[SmallCluster]:
     """Nodes ("a", "b", "c" unless named) that lead their groups."""
-    cluster = SmallCluster(node_ids or ("a", "b", "c"), limits or Limits(), attempts or AttemptsConfig())
+    ids = node_ids or ("a", "b", "c")
+    cluster = SmallCluster(ids, limits or Limits(), attempts or AttemptsConfig(), replication_factor)
     for node in cluster.nodes.values():
         await reached(lambda node=node: len(node.groups.led) == len(node.groups.hosted))  # type: ignore[misc]
     yield cluster

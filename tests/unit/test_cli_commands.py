@@ -76,6 +76,22 @@ def test_set_and_get(ringhold: Ringhold) -> None:
     ]
 
 
+def test_stale(ringhold: Ringhold, cluster: FakeCluster) -> None:
+    """With --stale the answer says how far behind it may be, in table and JSON; plain stays the value's bytes."""
+    ringhold("set", "k", "v", "--index", "name=x")
+    assert ringhold("get", "k", "--stale").out.endswith(b"at most 40 ms behind\n")
+    assert ringhold("get", "k", "--stale", "-o", "plain").out == b"v"
+    assert ringhold("find", "name", "x", "--stale").out.endswith(b"\nstale: at most 40 ms behind\n")
+    for command in (("get", "k"), ("find", "name", "x", "--values")):
+        for behind_ms in (40, None):
+            cluster.store.behind_ms = behind_ms
+            answer = json.loads(ringhold(*command, "--stale", "-o", "json").out)
+            assert (answer["stale"], answer["behind_ms"]) == (True, behind_ms)
+        assert "stale" not in json.loads(ringhold(*command, "-o", "json").out)
+    assert "nobody knows how far behind" in ringhold("get", "k", "--stale").out.decode()
+    assert ringhold("get", "none", "--stale").code == 3
+
+
 def test_bytes(ringhold: Ringhold, tmp_path: Path) -> None:
     """Values of any bytes come from stdin or a file and go out unchanged; in JSON they are base64."""
     value = bytes(range(256))

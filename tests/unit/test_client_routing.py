@@ -81,6 +81,20 @@ def test_what_was_tried_comes_last() -> None:
     assert routing.choose(0, {"a:1", "b:1"}, 0.0) in {"a:1", "b:1"}
 
 
+def test_a_replica_that_is_well_is_chosen_in_order() -> None:
+    """Neither a gone, nor an avoided, nor a tried one; without any the choice is as for other calls."""
+    routing = new_routing("x:1")
+    told = topology(node("a"), node("b", liveness=DEAD), node("c"), node("d"))
+    told.partitions[0].replicas[:] = [1, 3, 2]
+    assert routing.choose_replica(0, (), 0.0) == "x:1"
+    routing.adopt(told, 0.0)
+    assert routing.choose_replica(0, (), 0.0) == "d:1"
+    routing.failed("d:1", 0.0)
+    assert routing.choose_replica(0, (), 0.0) == "c:1"
+    assert routing.choose_replica(0, {"c:1"}, 0.0) == "a:1", "the leader, which is no replica any more"
+    assert routing.choose_replica(7, {"a:1", "c:1"}, 0.0) == "x:1"
+
+
 def test_a_refresh_is_claimed_once_a_second_and_only_when_wanted() -> None:
     """At first, after a failure, at a higher epoch, and when the topology is old."""
     routing = new_routing()

@@ -1,7 +1,7 @@
 """Client and AsyncClient against real gRPC servers: both do the same, and find their way around faults."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -21,6 +21,7 @@ from ringhold import (
     Match,
     Overloaded,
     Record,
+    RingholdError,
     Set,
     TimedOut,
     Unavailable,
@@ -105,6 +106,52 @@ async def test_what_is_set_is_read_and_removed(client: Any) -> None:
     assert await client.delete("Köln") == 0
     with pytest.raises(KeyNotFound, match="no record"):
         await client.get("Köln")
+
+
+@pytest.mark.parametrize("behind_ms", [0, 40, None])
+async def test_what_a_stale_read_gives_says_its_age(client: Any, cluster: FakeCluster, behind_ms: int | None) -> None:
+    """A record, a missing one, a batch's and a page's: marked as stale, the age known or not; others are neither."""
+    cluster.store.behind_ms = behind_ms
+    await client.set("k", "v", indexes={"i": "x"})
+    stale = Record(b"k", b"v", 1, 1, {"i": [b"x"]}, stale=True, behind_ms=behind_ms)
+    assert await client.get("k", consistency="stale") == stale
+    assert (await client.batch([Get("k", "stale"), Get("k")]))[0] == stale
+    for missing in (
+        (await client.batch([Get("none", "stale")]))[0],
+        await error_of(client.get("none", consistency="stale")),
+    ):
+        assert isinstance(missing, KeyNotFound)
+        assert (missing.stale, missing.behind_ms) == (True, behind_ms)
+    pages = client.find("i", "x", consistency="stale")
+    assert [found async for found in pages] == [Match(b"k", b"x", stale, stale=True, behind_ms=behind_ms)]
+    assert (pages.stale, pages.behind_ms) == (True, behind_ms)
+
+
+async def test_what_a_linearizable_read_gives_is_not_behind(client: Any) -> None:
+    """It can't be taken for a stale one, found or not."""
+    await client.set("k", "v", indexes={"i": "x"})
+    record = await client.get("k", consistency="linearizable")
+    assert (record.stale, record.behind_ms) == (False, 0)
+    pages = client.find("i", "x")
+    assert [found async for found in pages] == [Match(b"k", b"x", record)]
+    assert (pages.stale, pages.behind_ms) == (False, 0)
+    missing = await error_of(client.get("none"))
+    assert isinstance(missing, KeyNotFound)
+    assert (missing.stale, missing.behind_ms) == (False, 0)
+
+
+async def test_another_consistency_is_refused_before_anything_is_sent(client: Any, cluster: FakeCluster) -> None:
+    """A word that is none of the two never means one of them."""
+    for wrong in ("STALE", "", None):
+        assert (await error_of(client.get("k", consistency=wrong))).reason == "CONSISTENCY_INVALID"
+        assert (await error_of(client.batch([Get("k", wrong)]))).reason == "CONSISTENCY_INVALID"  # type: ignore[arg-type]
+    assert cluster.calls == []
+
+
+async def error_of(call: Awaitable[object]) -> RingholdError:
+    with pytest.raises(RingholdError) as caught:
+        await call
+    return caught.value
 
 
 async def test_every_call_goes_to_the_owner(client: Any, cluster: FakeCluster) -> None:

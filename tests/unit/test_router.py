@@ -11,11 +11,11 @@ from ringhold.api.errors import InDoubt, InvalidRequest, Overloaded, RingholdErr
 from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import Failure, Request
 from ringhold.api.proto.ringhold.storage.v1 import records_pb2 as stored
 from ringhold.node.attempts import AttemptsConfig
-from ringhold.node.consensus.groups import AnchorOutOfRange, NotLeader
+from ringhold.node.consensus.groups import AnchorOutOfRange, NotLeader, ReadAnswer
 from ringhold.node.peers.exchange import RequestLost
 from ringhold.node.router import failure_of, raised_by
 from ringhold.ring.hashing import partition_of
-from ringhold.ring.topology import group_of_partition
+from ringhold.ring.topology import SYSTEM_GROUP, group_of_partition
 
 
 def group_of(cluster: SmallCluster, key: bytes) -> int:
@@ -67,6 +67,72 @@ async def test_a_wrong_route_costs_one_redirected_attempt() -> None:
         assert [target for _, target, _ in cluster.asked] == ["c", "b"]
         await node.router.read(group, [key], cluster.deadline)
         assert [target for _, target, _ in cluster.asked] == ["c", "b", "b"]
+
+
+@pytest.mark.parametrize("trouble", [NOT_SENT, REQUEST_LOST, REPLY_LOST])
+@virtual
+async def test_a_read_whose_leader_does_not_answer_goes_to_the_next_replica(trouble: str) -> None:
+    """A node that knows of no leader is passed over, too; whoever answers is asked first from then on."""
+    async with small_cluster(replication_factor=3) as cluster:
+        key = cluster.key_at("b")
+        group = group_of(cluster, key)
+        cluster.weather = lambda source, target, request: trouble if target == "b" else None
+        cluster.nodes["c"].groups.read = lambda group, keys: ReadAnswer([b"row"], 2, 5)  # type: ignore[method-assign]
+        router = cluster.nodes["a"].router
+        assert (await router.read(group, [key], cluster.deadline)).rows == [b"row"]
+        assert cluster.clock.now() < 1.5, "an attempt has a timeout of its own"
+        cluster.asked.clear()
+        await router.read(group, [key], cluster.deadline)
+        assert [target for _, target, _ in cluster.asked] == ["c"]
+
+
+@virtual
+async def test_a_command_goes_to_the_next_replica_as_it_was() -> None:
+    """Failover is a repetition like any other: same request_id, same anchor, so that it takes effect once."""
+    async with small_cluster(replication_factor=3) as cluster:
+        key = cluster.key_at("b")
+        cluster.nodes["a"].routes.heard(group_of(cluster, key), "c", 0, 0)
+        await cluster.nodes["a"].router.propose(group_of(cluster, key), command(key), cluster.deadline)
+        commands = [request.propose.command for _, _, request in cluster.asked]
+        assert [target for _, target, _ in cluster.asked] == ["c", "b"]
+        assert len(set(commands)) == 1
+
+
+@virtual
+async def test_a_draining_leader_is_passed_over() -> None:
+    """It appends nothing any more; another one may lead already."""
+    async with small_cluster(replication_factor=3) as cluster:
+        key = cluster.key_at("b")
+        await cluster.nodes["b"].groups.drain()
+        with pytest.raises(Unavailable):
+            await cluster.nodes["a"].router.propose(group_of(cluster, key), command(key), cluster.clock.now() + 2)
+        assert {target for _, target, _ in cluster.asked} == {"b", "c"}
+
+
+@pytest.mark.parametrize(("cut_off", "alive"), [({"b"}, "2"), ({"b", "c"}, "1")])
+@virtual
+async def test_no_quorum_counts_the_replicas(cut_off: set[str], alive: str) -> None:
+    """A majority is needed; alive are those with a session, and this node."""
+    async with small_cluster(replication_factor=3) as cluster:
+        cluster.cut_off = cut_off
+        key = cluster.key_at("b")
+        router, group = cluster.nodes["a"].router, group_of(cluster, key)
+        for asked in (router.read(group, [key], 2.0), router.propose(group, command(key), 4.0)):
+            with pytest.raises(Unavailable) as caught:
+                await asked
+            assert caught.value.details == {"partition": str(group - 1), "needed": "2", "alive": alive}
+
+
+@virtual
+async def test_the_system_group_is_named_as_such() -> None:
+    """It is no partition, and its replicas are the system's voters."""
+    async with small_cluster() as cluster:
+        cluster.weather = lambda *_: NOT_SENT
+        (voter,) = cluster.topology.system_voters[:1]
+        asker = next(node_id for node_id in cluster.nodes if node_id != voter)
+        with pytest.raises(Unavailable, match="system group") as caught:
+            await cluster.nodes[asker].router.read(SYSTEM_GROUP, [b"k"], 1.0)
+        assert "partition" not in caught.value.details
 
 
 @pytest.mark.parametrize("trouble", [REQUEST_LOST, REPLY_LOST])

@@ -95,6 +95,37 @@ async def test_only_what_was_refused_is_asked_again() -> None:
 
 
 @virtual
+async def test_a_refused_shard_is_asked_of_the_leader_that_is_named() -> None:
+    """The refusal says who leads, so the next request goes there, and so do later ones."""
+    async with small_cluster() as cluster:
+        await fill(cluster)
+        moved = cluster.partitions_of("b")[0] + 1
+        old, new = cluster.nodes["b"].groups, cluster.nodes["c"].groups
+        led_before, led_now = old.leads, new.leads
+        old.leads = lambda group: group != moved and led_before(group)  # type: ignore[method-assign]
+        new.leads = lambda group: group == moved or led_now(group)  # type: ignore[method-assign]
+        old.leader = lambda group: ("c", 2)  # type: ignore[method-assign]
+        await page(cluster)
+        asked = [list(query.groups) for query in cluster.asked_of("c", "query")]
+        assert asked[1:] == [[moved]]
+        assert cluster.nodes["a"].routes.leader(moved) == "c"
+
+
+@virtual
+async def test_the_shards_of_a_node_that_does_not_answer_are_asked_of_the_next_replicas() -> None:
+    """Whether it is lost or was never reached; a refusal without a name counts as that, too."""
+    async with small_cluster(replication_factor=3) as cluster:
+        await fill(cluster)
+        lost = [number + 1 for number in cluster.partitions_of("b")]
+        cluster.cut_off = {"b"}
+        answer = await page(cluster, allow_partial=True)
+        assert list(answer.missing_partitions) == cluster.partitions_of("b")
+        again = {group for query in cluster.asked_of("c", "query")[1:] for group in query.groups}
+        assert again <= set(lost)
+        assert all(cluster.nodes["a"].routes.leader(group) != "b" for group in lost)
+
+
+@virtual
 async def test_each_shard_answers_once_for_a_page() -> None:
     """P4: who has answered is not read again while others are waited for, so no match comes from two moments."""
     async with small_cluster() as cluster:

@@ -1,4 +1,5 @@
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
@@ -6,15 +7,28 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class Consistency(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CONSISTENCY_UNSPECIFIED: _ClassVar[Consistency]
+    CONSISTENCY_LINEARIZABLE: _ClassVar[Consistency]
+    CONSISTENCY_STALE: _ClassVar[Consistency]
+CONSISTENCY_UNSPECIFIED: Consistency
+CONSISTENCY_LINEARIZABLE: Consistency
+CONSISTENCY_STALE: Consistency
+
 class Header(_message.Message):
-    __slots__ = ("partition", "topology_epoch", "log_time_ms")
+    __slots__ = ("partition", "topology_epoch", "log_time_ms", "stale", "behind_ms")
     PARTITION_FIELD_NUMBER: _ClassVar[int]
     TOPOLOGY_EPOCH_FIELD_NUMBER: _ClassVar[int]
     LOG_TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    STALE_FIELD_NUMBER: _ClassVar[int]
+    BEHIND_MS_FIELD_NUMBER: _ClassVar[int]
     partition: int
     topology_epoch: int
     log_time_ms: int
-    def __init__(self, partition: _Optional[int] = ..., topology_epoch: _Optional[int] = ..., log_time_ms: _Optional[int] = ...) -> None: ...
+    stale: bool
+    behind_ms: int
+    def __init__(self, partition: _Optional[int] = ..., topology_epoch: _Optional[int] = ..., log_time_ms: _Optional[int] = ..., stale: bool = ..., behind_ms: _Optional[int] = ...) -> None: ...
 
 class IndexEntry(_message.Message):
     __slots__ = ("name", "value")
@@ -39,10 +53,12 @@ class Record(_message.Message):
     def __init__(self, key: _Optional[bytes] = ..., value: _Optional[bytes] = ..., version: _Optional[int] = ..., create_version: _Optional[int] = ..., indexes: _Optional[_Iterable[_Union[IndexEntry, _Mapping]]] = ...) -> None: ...
 
 class GetRequest(_message.Message):
-    __slots__ = ("key",)
+    __slots__ = ("key", "consistency")
     KEY_FIELD_NUMBER: _ClassVar[int]
+    CONSISTENCY_FIELD_NUMBER: _ClassVar[int]
     key: bytes
-    def __init__(self, key: _Optional[bytes] = ...) -> None: ...
+    consistency: Consistency
+    def __init__(self, key: _Optional[bytes] = ..., consistency: _Optional[_Union[Consistency, str]] = ...) -> None: ...
 
 class GetResponse(_message.Message):
     __slots__ = ("value", "version", "create_version", "indexes", "header")
@@ -109,7 +125,7 @@ class Range(_message.Message):
     def __init__(self, start: _Optional[bytes] = ..., end: _Optional[bytes] = ...) -> None: ...
 
 class GetByIndexRequest(_message.Message):
-    __slots__ = ("index", "equals", "prefix", "range", "descending", "limit", "page_token", "with_records", "allow_partial")
+    __slots__ = ("index", "equals", "prefix", "range", "descending", "limit", "page_token", "with_records", "allow_partial", "consistency")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     EQUALS_FIELD_NUMBER: _ClassVar[int]
     PREFIX_FIELD_NUMBER: _ClassVar[int]
@@ -119,6 +135,7 @@ class GetByIndexRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     WITH_RECORDS_FIELD_NUMBER: _ClassVar[int]
     ALLOW_PARTIAL_FIELD_NUMBER: _ClassVar[int]
+    CONSISTENCY_FIELD_NUMBER: _ClassVar[int]
     index: str
     equals: bytes
     prefix: bytes
@@ -128,7 +145,8 @@ class GetByIndexRequest(_message.Message):
     page_token: bytes
     with_records: bool
     allow_partial: bool
-    def __init__(self, index: _Optional[str] = ..., equals: _Optional[bytes] = ..., prefix: _Optional[bytes] = ..., range: _Optional[_Union[Range, _Mapping]] = ..., descending: bool = ..., limit: _Optional[int] = ..., page_token: _Optional[bytes] = ..., with_records: bool = ..., allow_partial: bool = ...) -> None: ...
+    consistency: Consistency
+    def __init__(self, index: _Optional[str] = ..., equals: _Optional[bytes] = ..., prefix: _Optional[bytes] = ..., range: _Optional[_Union[Range, _Mapping]] = ..., descending: bool = ..., limit: _Optional[int] = ..., page_token: _Optional[bytes] = ..., with_records: bool = ..., allow_partial: bool = ..., consistency: _Optional[_Union[Consistency, str]] = ...) -> None: ...
 
 class Match(_message.Message):
     __slots__ = ("key", "index_value", "record")
@@ -141,16 +159,20 @@ class Match(_message.Message):
     def __init__(self, key: _Optional[bytes] = ..., index_value: _Optional[bytes] = ..., record: _Optional[_Union[Record, _Mapping]] = ...) -> None: ...
 
 class GetByIndexResponse(_message.Message):
-    __slots__ = ("matches", "next_page_token", "missing_partitions", "topology_epoch")
+    __slots__ = ("matches", "next_page_token", "missing_partitions", "topology_epoch", "stale", "behind_ms")
     MATCHES_FIELD_NUMBER: _ClassVar[int]
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     MISSING_PARTITIONS_FIELD_NUMBER: _ClassVar[int]
     TOPOLOGY_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    STALE_FIELD_NUMBER: _ClassVar[int]
+    BEHIND_MS_FIELD_NUMBER: _ClassVar[int]
     matches: _containers.RepeatedCompositeFieldContainer[Match]
     next_page_token: bytes
     missing_partitions: _containers.RepeatedScalarFieldContainer[int]
     topology_epoch: int
-    def __init__(self, matches: _Optional[_Iterable[_Union[Match, _Mapping]]] = ..., next_page_token: _Optional[bytes] = ..., missing_partitions: _Optional[_Iterable[int]] = ..., topology_epoch: _Optional[int] = ...) -> None: ...
+    stale: bool
+    behind_ms: int
+    def __init__(self, matches: _Optional[_Iterable[_Union[Match, _Mapping]]] = ..., next_page_token: _Optional[bytes] = ..., missing_partitions: _Optional[_Iterable[int]] = ..., topology_epoch: _Optional[int] = ..., stale: bool = ..., behind_ms: _Optional[int] = ...) -> None: ...
 
 class Operation(_message.Message):
     __slots__ = ("get", "set", "delete")

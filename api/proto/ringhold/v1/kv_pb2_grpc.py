@@ -67,7 +67,7 @@ class KVServicer(object):
     """
 
     def Get(self, request, context):
-        """The newest acknowledged record of a key (linearizable). NOT_FOUND if there is none.
+        """The record of a key: the newest acknowledged one, unless a stale read was asked for. NOT_FOUND if there is none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
