@@ -52,11 +52,11 @@ class Rows:
 
 
 class MemoryView:
-    """A view that shares the rows until the next write copies them."""
+    """A view that shares the rows until the next write copies them. `check` raises if the engine can't be read."""
 
-    def __init__(self, rows: Rows, latch: Latch) -> None:
+    def __init__(self, rows: Rows, check: Callable[[], None]) -> None:
         self._rows: Rows | None = rows
-        self._latch = latch
+        self._check = check
         rows.readers += 1
 
     def get(self, key: bytes) -> bytes | None:
@@ -75,7 +75,7 @@ class MemoryView:
             self._rows = None
 
     def _present(self) -> Rows:
-        self._latch.check()
+        self._check()
         if self._rows is None:
             raise ViewGone("the view is closed")
         return self._rows
@@ -84,11 +84,13 @@ class MemoryView:
 class MemoryEngine:
     """An Engine whose disk is imaginary. `crash` gives the engine that the next process would find.
 
-    `before_sync` is awaited by every sync, so that a simulator can make it take virtual time. `fail_next_write` and
-    `fail_next_sync`, once set to an EngineFailed or EngineFull, are raised by the next such call, and ever after.
+    `before_sync` is awaited by every sync, so that a simulator can make it take virtual time. `fail_next_read`,
+    `fail_next_write` and `fail_next_sync`, once set to an EngineFailed (EngineFull for a write), are raised by the next
+    such call, and then by every call ever after. A view's reads are reads too.
     """
 
     def __init__(self, *, before_sync: Callable[[], Awaitable[None]] | None = None, rows: Rows | None = None) -> None:
+        self.fail_next_read: EngineFailed | None = None
         self.fail_next_write: EngineFailed | None = None
         self.fail_next_sync: EngineFailed | None = None
         self.checkpoints: dict[Path, MemoryEngine] = {}
@@ -100,15 +102,15 @@ class MemoryEngine:
         self._undo: deque[list[tuple[bytes, bytes | None]]] = deque()  # one entry per unsynced batch, oldest first
 
     def get(self, key: bytes) -> bytes | None:
-        self._latch.check()
+        self._check_read()
         return self._rows.get(key)
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        self._latch.check()
+        self._check_read()
         return [self._rows.get(key) for key in keys]
 
     def scan(self, start: bytes, end: bytes, *, limit: int, reverse: bool = False) -> list[Row]:
-        self._latch.check()
+        self._check_read()
         return self._rows.scan(start, end, limit, reverse)
 
     def write(self, batch: WriteBatch) -> None:
@@ -132,7 +134,7 @@ class MemoryEngine:
 
     def snapshot(self) -> MemoryView:
         self._latch.check()
-        return MemoryView(self._rows, self._latch)
+        return MemoryView(self._rows, self._check_read)
 
     async def checkpoint(self, path: Path) -> None:
         """The copy is no file but an engine, under its path in `checkpoints`."""
@@ -158,6 +160,10 @@ class MemoryEngine:
             for key, before in reversed(self._undo.pop()):
                 rows.put(key, before)
         return MemoryEngine(before_sync=self._before_sync, rows=rows)
+
+    def _check_read(self) -> None:
+        self._latch.check()
+        self._fail_if(self.fail_next_read)
 
     def _fail_if(self, failure: EngineFailed | None) -> None:
         if failure is not None:

@@ -3,9 +3,9 @@
 import argparse
 import sys
 
+from .farm import Farm, processes_for
 from .probes import FAULTS, RARE_PATHS
 from .report import Report
-from .world import run_seed
 
 SEEDS_TO_MEET_ALL = 50
 """So many seeds must meet every rare path; fewer may miss some."""
@@ -16,14 +16,16 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=SEEDS_TO_MEET_ALL, help="how many (default: %(default)s)")
     parser.add_argument("--first", type=int, default=0, help="the first one (default: %(default)s)")
     parser.add_argument("--trace", action="store_true", help="print every event of every run")
+    parser.add_argument("--processes", type=int, help="how many at once (default: one for each processor)")
     arguments = parser.parse_args()
     report = Report()
-    for seed in range(arguments.first, arguments.first + arguments.seeds):
-        result = run_seed(seed)
-        report.add(result)
-        if arguments.trace:
-            print(*result.trace, sep="\n")
-        print(f"seed {seed}: trace {result.digest}, {len(result.violations)} violations", flush=True)
+    seeds = range(arguments.first, arguments.first + arguments.seeds)
+    with Farm(arguments.processes or processes_for(len(seeds))) as farm:
+        for result in farm.run(seeds, keep_traces=arguments.trace):
+            report.add(result)
+            if arguments.trace:
+                print(*result.trace, sep="\n")
+            print(f"seed {result.seed}: trace {result.digest}, {len(result.violations)} violations", flush=True)
     print(*report.lines(), sep="\n")
     missed = report.never_met() if arguments.seeds >= SEEDS_TO_MEET_ALL else []
     if missed:

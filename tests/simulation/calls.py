@@ -102,7 +102,7 @@ class Questions:
         self, source: str, server: Server, work: "asyncio.Future[bytes]", answer: "asyncio.Future[bytes]"
     ) -> None:
         server.running.pop(answer, None)
-        if work.cancelled():
+        if work.cancelled() or server.life.is_over:
             return
         error = work.exception()
         if error is None and self.network.is_blocked(server.machine, source):
@@ -175,8 +175,10 @@ class ClientFace:
         kind, answer = self._methods[method]
         allowed_s = float(timeout) - min(ANSWER_MARGIN_S, ANSWER_MARGIN_SHARE * float(timeout))
         try:
-            self._node.check_ready()
-            response = await answer(kind.FromString(body), self._now() + allowed_s)
+            # GeneratorExit buries what a life that is over has left undone.
+            with self._node.supervisor.guard(method, RingholdError, GeneratorExit):
+                self._node.check_ready()
+                response = await answer(kind.FromString(body), self._now() + allowed_s)
         except RingholdError as error:
             return b"".join((b"\x01", to_status(error).SerializeToString()))
         return b"".join((b"\x00", response.SerializeToString()))

@@ -60,6 +60,13 @@ class Read:
 
 
 @dataclass(frozen=True, slots=True)
+class StaleRead(Read):
+    """What a stale Get answered. It holds all that was acknowledged `behind_s` before the call; None: unknown."""
+
+    behind_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
     """start <= value < end (None: open) of one index, in either order, `limit` matches to a page."""
 
@@ -105,6 +112,7 @@ class History:
 
     mutations: list[Mutation] = field(default_factory=list)
     reads: list[Read] = field(default_factory=list)
+    stale_reads: list[StaleRead] = field(default_factory=list)
     pages: list[Page] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
     operations: int = 0
@@ -131,4 +139,5 @@ class History:
         self.on_violation(what)
 
     def keys_met(self) -> list[bytes]:
-        return sorted({mutation.key for mutation in self.mutations} | {read.key for read in self.reads})
+        reads = [*self.reads, *self.stale_reads]
+        return sorted({mutation.key for mutation in self.mutations} | {read.key for read in reads})

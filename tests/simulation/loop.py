@@ -13,7 +13,6 @@ from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any, TypeAlias, TypeVar, TypeVarTuple
-from weakref import WeakSet
 
 Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
@@ -23,6 +22,8 @@ Timer: TypeAlias = tuple[float, int, asyncio.TimerHandle]
 CALLBACKS_PER_MOMENT_MAX = 200_000
 """More callbacks without any time passing mean that something spins."""
 
+TASKS_KEPT_MIN = 200
+"""A life forgets the tasks that are done whenever their number has doubled from here."""
 
 POLL_S = 0.05
 
@@ -46,8 +47,10 @@ class Life:
     fuse: int | None = None
     """Callbacks until `on_fuse` is called, between two of this life's steps; None: never."""
     on_fuse: Callable[[], None] = lambda: None
-    tasks: "WeakSet[asyncio.Task[Any]]" = field(default_factory=WeakSet)
+    tasks: "list[asyncio.Task[Any]]" = field(default_factory=list)
+    """Those that are under way, and some that are done."""
     context: Context = field(init=False)
+    _tasks_max: int = TASKS_KEPT_MIN
 
     def __post_init__(self) -> None:
         self.context = copy_context()
@@ -56,6 +59,25 @@ class Life:
     def run(self, action: Callable[..., Result], *arguments: Any) -> Result:
         """Call `action` as this life's own doing."""
         return self.context.copy().run(action, *arguments)
+
+    def may_run(self, handle: asyncio.Handle) -> bool:
+        """Whether this life goes on to run a callback of its own; this is where a fuse burns down."""
+        if self.fuse is not None and self.stalled is None:
+            self.fuse -= 1
+            if self.fuse <= 0:
+                self.fuse = None
+                self.on_fuse()
+        if self.stalled is not None:
+            self.stalled.append(handle)
+            return False
+        return not self.is_over
+
+    def keep(self, task: "asyncio.Task[Any]") -> None:
+        """Know of a task until it is done."""
+        self.tasks.append(task)
+        if len(self.tasks) > self._tasks_max:
+            self.tasks = [task for task in self.tasks if not task.done()]
+            self._tasks_max = max(TASKS_KEPT_MIN, 2 * len(self.tasks))
 
 
 LIFE: ContextVar[Life | None] = ContextVar("life", default=None)
@@ -78,6 +100,13 @@ class SimulationLoop(asyncio.BaseEventLoop):
     def time(self) -> float:
         """Virtual seconds since the loop was made."""
         return self._now
+
+    def call_soon(
+        self, callback: Callable[[*Arguments], object], *args: *Arguments, context: Context | None = None
+    ) -> asyncio.Handle:
+        handle = asyncio.Handle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
 
     def call_at(
         self, when: float, callback: Callable[[*Arguments], object], *args: *Arguments, context: Context | None = None
@@ -102,6 +131,14 @@ class SimulationLoop(asyncio.BaseEventLoop):
         self._ready.extend(life.stalled or ())
         life.stalled = None
 
+    def suspend(self, life: Life, seconds: float) -> None:
+        """Pause a life on a machine whose own timers stand still meanwhile: all that are set go off so much later."""
+        life.stalled = life.stalled or []
+        self._timers = [
+            (when + seconds if life_of(timer) is life else when, number, timer) for when, number, timer in self._timers
+        ]
+        heapq.heapify(self._timers)
+
     def close(self) -> None:
         """Close the loop and what was left undone on it, without a word."""
         if not self.is_closed():
@@ -113,9 +150,13 @@ class SimulationLoop(asyncio.BaseEventLoop):
     def _run_once(self) -> None:
         if not self._ready:
             self._jump()
-        for _ in range(len(self._ready)):
-            handle = self._ready.popleft()
-            if not handle.cancelled() and may_run(handle):
+        ready = self._ready
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if handle._cancelled:
+                continue
+            life = handle._context.get(LIFE)  # type: ignore[attr-defined]
+            if life is None or life.may_run(handle):
                 handle._run()
         self._callbacks_this_moment += 1
         if self._callbacks_this_moment > CALLBACKS_PER_MOMENT_MAX:
@@ -142,22 +183,6 @@ def life_of(handle: asyncio.Handle) -> Life | None:
     return life
 
 
-def may_run(handle: asyncio.Handle) -> bool:
-    """Whether the life that the callback belongs to goes on; this is where a fuse burns down."""
-    life = life_of(handle)
-    if life is None:
-        return True
-    if life.fuse is not None and life.stalled is None:
-        life.fuse -= 1
-        if life.fuse <= 0:
-            life.fuse = None
-            life.on_fuse()
-    if life.stalled is not None:
-        life.stalled.append(handle)
-        return False
-    return not life.is_over
-
-
 def is_over(handle: asyncio.Handle) -> bool:
     life = life_of(handle)
     return life is not None and life.is_over
@@ -174,7 +199,7 @@ def make_task(
     task = asyncio.Task(work, loop=loop, context=context)
     life = (context or copy_context()).get(LIFE)
     if life is not None:
-        life.tasks.add(task)
+        life.keep(task)
     return task
 
 

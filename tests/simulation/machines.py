@@ -65,6 +65,8 @@ class Machine:
     expect: int
     """Nodes that found the cluster together; 0: this one only joins it."""
     sync_s: tuple[float, float] = SYNC_S
+    stuck_s: float = 0.0
+    """What the next sync takes, if it is made to hang; 0: as long as usual."""
     generation: int = 0
     life: Life | None = None
     node: Node | None = None
@@ -178,7 +180,8 @@ class Machine:
         )
 
     async def _spin_disk(self) -> None:
-        await self.clock.sleep(self.rng.uniform(*self.sync_s))
+        stuck_s, self.stuck_s = self.stuck_s, 0.0
+        await self.clock.sleep(stuck_s or self.rng.uniform(*self.sync_s))
 
     def _disconnect(self, life: Life, *, silently: bool) -> None:
         self.around.wires.machine_died(life, silently=silently)

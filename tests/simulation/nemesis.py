@@ -1,17 +1,19 @@
-"""What goes wrong: crashes, partitions, slow disks, bad weather, one upon the other, by chance of the seed."""
+"""What goes wrong: crashes, partitions, bad disks, clocks and weather, one upon the other, by chance of the seed."""
 
 import asyncio
 import random
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import permutations
 from typing import Any
 
-from ringhold.node.storage.engine import EngineFailed
+from ringhold.node.storage.engine import EngineFailed, EngineFull
+from ringhold.node.storage.memory import MemoryEngine
 
 from .calls import ClientNetwork
-from .clocks import SimulatedClock
-from .loop import SimulationLoop, until
+from .clocks import SimulatedClock, random_rate
+from .loop import Life, SimulationLoop, until
 from .machines import SYNC_S, Machine
 from .network import Network, Weather
 from .sessions import Wires
@@ -20,12 +22,51 @@ from .trace import Trace
 SUSPENSION_S = (290.0, 420.0)
 """Around the five minutes in which repetitions are recognised."""
 
+PAUSE_S_MAX = 6.0
 FUSE_CALLBACKS_MAX = 400
+FUSE_S_MAX = 5.0
+"""A paused node burns no fuse."""
+
+STUCK_SYNC_S = (1.5, 6.0)
+"""From one second on a stuck sync hands leaderships over."""
+
 COLD_START_CHANCE = 0.4
 """That a disk is slow after a start, so that the node is reachable for a while before it leads."""
 
 BROKEN_DISK_S_MAX = 5.0
-"""An idle node may not sync for long; then it is killed with its broken disk."""
+"""An idle node may not touch its disk for long; then it is killed with its broken disk."""
+
+STOP_S_MAX = 1.0
+"""How soon a node has stopped after its disk has failed."""
+
+FAULTS_PER_S = 1 / 1.5
+
+Breakage = Callable[[MemoryEngine], None]
+
+
+def fail_sync(engine: MemoryEngine) -> None:
+    engine.fail_next_sync = EngineFailed("the disk can't sync")
+
+
+def fail_write(engine: MemoryEngine) -> None:
+    engine.fail_next_write = EngineFailed("the disk can't write")
+
+
+def fail_read(engine: MemoryEngine) -> None:
+    engine.fail_next_read = EngineFailed("the disk can't read")
+
+
+def fill(engine: MemoryEngine) -> None:
+    engine.fail_next_write = EngineFull("the disk is full")
+
+
+BREAKAGES: Mapping[str, Breakage] = {
+    "failed sync": fail_sync,
+    "failed write": fail_write,
+    "failed read": fail_read,
+    "full disk": fill,
+}
+"""EIO of each kind of call, and ENOSPC: each is final."""
 
 
 class Nemesis:
@@ -39,8 +80,11 @@ class Nemesis:
         wires: Wires,
         rng: random.Random,
         trace: Trace,
+        accuse: Callable[[str], None],
     ) -> None:
+        """`accuse` is told of a node that does not do what its fault demands."""
         self._machines = machines
+        self._accuse = accuse
         self._clocks = clocks
         self._network = network
         self._wires = wires
@@ -50,13 +94,18 @@ class Nemesis:
         self._faults: Mapping[Callable[[], Coroutine[Any, Any, None]], int] = {
             self._crash: 5,
             self._crash_soon: 5,
+            self._crash_all: 2,
             self._restart: 3,
             self._partition: 5,
             self._lose_sessions: 3,
             self._bad_weather: 4,
             self._slow_disk: 3,
-            self._broken_disk: 1,
+            self._stuck_sync: 2,
+            self._broken_disk: 3,
             self._pause: 3,
+            self._pause_soon: 3,
+            self._suspend_one: 2,
+            self._drift: 2,
         }
 
     async def rage(self, seconds: float, *, suspends: bool) -> None:
@@ -66,7 +115,7 @@ class Nemesis:
         if suspends:
             self._start(self._suspend(self._rng.uniform(0.3, 0.9) * seconds))
         while loop.time() < end:
-            await asyncio.sleep(self._rng.expovariate(1 / 1.5))
+            await asyncio.sleep(self._rng.expovariate(FAULTS_PER_S))
             (fault,) = self._rng.choices(list(self._faults), weights=list(self._faults.values()))
             self._start(fault())
 
@@ -108,6 +157,8 @@ class Nemesis:
 
     def _note(self, kind: str, what: str) -> None:
         self._trace.count(f"fault: {kind}")
+        if len(self._running) > 1:
+            self._trace.count("fault upon fault")
         self._trace.note("nemesis", f"{kind}: {what}")
 
     def _any_up(self) -> Machine | None:
@@ -137,6 +188,21 @@ class Nemesis:
         await until(lambda: life.is_over)
         await self._boot_later(machine)
 
+    async def _crash_all(self) -> None:
+        """All processes end at one moment, as when the power goes; the machines come back together or one by one."""
+        self._note("crash of all", "")
+        down = [machine for machine in self._machines if machine.is_up]
+        for machine in down:
+            self._kill(machine)
+        if self._rng.random() < 0.5:
+            await asyncio.sleep(self._rng.uniform(0, 2))
+            for machine in down:
+                if not machine.is_up:
+                    machine.boot()
+        else:
+            for machine in down:
+                self._start(self._boot_later(machine))
+
     def _kill(self, machine: Machine) -> None:
         loss_share = self._rng.choice([0.0, 1.0, self._rng.random()])
         if machine.is_up:
@@ -160,25 +226,30 @@ class Nemesis:
 
     async def _partition(self) -> None:
         """Some ways between two machines, or to and from one, or from the clients to one, are shut."""
-        names = [machine.name for machine in self._machines]
-        ways = list(permutations(names, 2))
-        lonely = self._rng.choice(names)
-        shut = self._rng.choice(
-            [
-                [self._rng.choice(ways)],
-                [way for way in ways if lonely in way],
-                [way for way in ways if way[0] == lonely],
-                [way for way in ways if lonely not in way],
-                [(ClientNetwork.MACHINE, lonely)],
-                [(lonely, ClientNetwork.MACHINE)],
-            ]
-        )
-        self._note("partition", ", ".join(f"{source}>{target}" for source, target in shut))
+        shape, shut = self._rng.choice(list(self._shapes().items()))
+        self._note(f"partition, {shape}", ", ".join(f"{source}>{target}" for source, target in shut))
         for source, target in shut:
             self._network.block(source, target)
         await asyncio.sleep(self._rng.uniform(0.2, 7))
         for source, target in shut:
             self._network.heal(source, target)
+
+    def _shapes(self) -> Mapping[str, list[tuple[str, str]]]:
+        """The ways that each shape of partition shuts."""
+        names = [machine.name for machine in self._machines]
+        ways = list(permutations(names, 2))
+        one = self._rng.choice(names)
+        side = {one, self._rng.choice(names)}
+        return {
+            "one way": [self._rng.choice(ways)],
+            "cut off": [way for way in ways if one in way],
+            "mute": [way for way in ways if way[0] == one],
+            "deaf": [way for way in ways if way[1] == one],
+            "halves": [way for way in ways if len(side.intersection(way)) == 1],
+            "met in the middle": [way for way in ways if one not in way],
+            "from clients": [(ClientNetwork.MACHINE, one)],
+            "to clients": [(one, ClientNetwork.MACHINE)],
+        }
 
     async def _lose_sessions(self) -> None:
         self._note("sessions cut", "all" if (all_ := self._rng.random() < 0.3) else "one")
@@ -211,17 +282,29 @@ class Nemesis:
         await asyncio.sleep(self._rng.uniform(0.5, 4))
         machine.sync_s = SYNC_S
 
+    async def _stuck_sync(self) -> None:
+        """One sync hangs, and all that must be synced with it."""
+        machine = self._rng.choice(self._machines)
+        self._note("stuck sync", machine.name)
+        machine.stuck_s = self._rng.uniform(*STUCK_SYNC_S)
+        await asyncio.sleep(machine.stuck_s)
+        machine.stuck_s = 0.0
+
     async def _broken_disk(self) -> None:
-        """The next sync fails; the node must stop, and what it had not synced may be gone."""
+        """The disk fails at the next touch; the node must stop, and what it had not synced may be gone."""
         machine = self._any_up()
         if machine is None or machine.life is None:
             return
-        self._note("broken disk", machine.name)
+        kind = self._rng.choice(list(BREAKAGES))
+        self._note(kind, machine.name)
         life, engine = machine.life, machine.engine
-        engine.fail_next_sync = EngineFailed("the disk says no")
+        BREAKAGES[kind](engine)
         machine.on_disk_failure = lambda: self._kill(machine)
-        await until(lambda: life.is_over, BROKEN_DISK_S_MAX)
+        await until(lambda: life.is_over or has_failed(engine), BROKEN_DISK_S_MAX)
+        await until(lambda: life.is_over or life.stalled is not None, STOP_S_MAX)
         if not life.is_over:
+            if has_failed(engine) and life.stalled is None:
+                self._accuse(f"{machine.name} goes on after its disk has failed ({kind})")
             self._kill(machine)
         await self._boot_later(machine)
 
@@ -233,10 +316,43 @@ class Nemesis:
         self._note("pause", machine.name)
         life = machine.life
         life.stalled = []
-        await asyncio.sleep(self._rng.choice([0.2, 1.0, self._rng.uniform(0, 6)]))
-        loop = asyncio.get_running_loop()
-        assert isinstance(loop, SimulationLoop)
-        loop.resume(life)
+        await self._resume_later(life)
+
+    async def _pause_soon(self) -> None:
+        """A pause between two steps of the process, also where no time passes between them."""
+        machine = self._any_up()
+        if machine is None or machine.life is None or machine.life.fuse is not None:
+            return
+        self._note("pause between steps", machine.name)
+        life = machine.life
+        burnt = partial(stall, life)
+        life.fuse, life.on_fuse = self._rng.randint(1, FUSE_CALLBACKS_MAX), burnt
+        await until(lambda: life.is_over or life.fuse is None, FUSE_S_MAX)
+        if life.on_fuse is burnt:
+            life.fuse = None
+        await self._resume_later(life)
+
+    async def _resume_later(self, life: Life) -> None:
+        await asyncio.sleep(self._rng.choice([0.2, 1.0, self._rng.uniform(0, PAUSE_S_MAX)]))
+        running_loop().resume(life)
+
+    async def _suspend_one(self) -> None:
+        """One machine sleeps: its timers stand still, its clock, which counts suspend, has gone on when it wakes."""
+        machine = self._any_up()
+        if machine is None or machine.life is None or machine.life.stalled is not None:
+            return
+        self._note("suspension of one", machine.name)
+        life = machine.life
+        seconds = self._rng.choice([1.0, self._rng.uniform(0, PAUSE_S_MAX)])
+        running_loop().suspend(life, seconds)
+        await asyncio.sleep(seconds)
+        running_loop().resume(life)
+
+    async def _drift(self) -> None:
+        machine = self._rng.choice(self._machines)
+        rate = random_rate(self._rng)
+        self._note("clock drift", f"{machine.name} runs at {rate:.3f}")
+        machine.clock.drift(rate)
 
     async def _suspend(self, after_s: float) -> None:
         await asyncio.sleep(after_s)
@@ -244,3 +360,19 @@ class Nemesis:
         self._note("suspension of all", f"{seconds:.0f} s")
         for clock in self._clocks:
             clock.suspend(seconds)
+
+
+def running_loop() -> SimulationLoop:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, SimulationLoop)
+    return loop
+
+
+def stall(life: Life) -> None:
+    """Pause a process; if it is paused already its callbacks stay where they wait."""
+    if life.stalled is None:
+        life.stalled = []
+
+
+def has_failed(engine: MemoryEngine) -> bool:
+    return engine._latch.failure is not None

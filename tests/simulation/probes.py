@@ -45,16 +45,31 @@ RARE_PATHS = (
 
 FAULTS = (
     "bad weather",
-    "broken disk",
+    "clock drift",
     "cold start",
     "crash",
     "crash between steps",
-    "partition",
+    "crash of all",
+    "failed read",
+    "failed sync",
+    "failed write",
+    "full disk",
+    "partition, cut off",
+    "partition, deaf",
+    "partition, from clients",
+    "partition, halves",
+    "partition, met in the middle",
+    "partition, mute",
+    "partition, one way",
+    "partition, to clients",
     "pause",
+    "pause between steps",
     "restart",
     "sessions cut",
     "slow disk",
+    "stuck sync",
     "suspension of all",
+    "suspension of one",
 )
 
 

@@ -6,6 +6,8 @@ states have must be there, once; one that none has must not.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
+from typing import NamedTuple
 
 from .history import Fate, Mutation, Page, Pair, Query, Read
 
@@ -18,43 +20,88 @@ class State:
     pairs: frozenset[Pair]
 
 
+NOTHING = State(None, frozenset())
+
+
+class Known(NamedTuple):
+    """A mutation that may have happened, and by when it certainly had (infinite: it is in doubt)."""
+
+    mutation: Mutation
+    version: int | None
+    invoked: float
+    returned: float
+    happened: float
+
+
 class Timeline:
     """The mutations of one key, with what its reads tell of those in doubt."""
 
     def __init__(self, key: bytes, mutations: Iterable[Mutation], reads: Iterable[Read]) -> None:
         self._key = key
-        self._mutations = [mutation for mutation in mutations if mutation.fate is not Fate.NEVER]
-        self._happened = {id(one): one.returned for one in self._mutations if one.fate is Fate.DONE}
-        self._versions = {id(one): one.version for one in self._mutations}
-        by_value = {one.value: one for one in self._mutations if one.value is not None}
+        seen: dict[bytes, Read] = {}
         for read in reads:
-            seen = by_value.get(read.value) if read.value is not None else None
-            if seen is not None:
-                self._versions[id(seen)] = read.version
-                self._happened[id(seen)] = min(read.returned, self._happened.get(id(seen), read.returned))
+            if read.value is not None and (read.value not in seen or read.returned < seen[read.value].returned):
+                seen[read.value] = read
+        self._known = [
+            known_of(one, None if one.value is None else seen.get(one.value))
+            for one in mutations
+            if one.fate is not Fate.NEVER and one.version != 0
+        ]
+        self._certain = sorted(
+            (known for known in self._known if known.happened < inf), key=lambda known: known.version or 0, reverse=True
+        )
+        self._states: dict[tuple[int, str], State] = {}
 
     def states(self, index: str, invoked: float, returned: float) -> list[State]:
-        """What may be stored at some moment between the two."""
-        begun = [one for one in self._mutations if one.invoked < returned and self._versions[id(one)] != 0]
-        before = [one for one in begun if self._happened.get(id(one), returned) < invoked]
-        last = max(before, key=lambda one: self._versions[id(one)] or 0, default=None)
-        later = [one for one in begun if one is not last and not self._precedes(one, last)]
-        return [self._state(one, index) for one in (last, *later)]
+        """What may be stored at some moment between the two, with the pairs of one index."""
+        return [
+            NOTHING if known is None else self._state(known.mutation, index)
+            for known in self._possible(invoked, returned)
+        ]
 
-    def _precedes(self, one: Mutation, other: Mutation | None) -> bool:
-        """Whether `one`, if it happened, certainly did so before `other`."""
-        if other is None:
-            return False
-        left, right = self._versions[id(one)], self._versions[id(other)]
-        if left is not None and right is not None:
-            return left < right
-        return one.returned < other.invoked
+    def explains(self, found: Read, invoked: float, returned: float) -> bool:
+        """Whether what was found, entries included, may be stored at some moment between the two."""
+        for known in self._possible(invoked, returned):
+            if known is None or known.mutation.value is None or found.value is None:
+                if found.value is None and (known is None or known.mutation.value is None):
+                    return True
+            elif known.mutation.value == found.value and known.version in {None, found.version}:
+                return known.mutation.entries == found.entries
+        return False
 
-    def _state(self, mutation: Mutation | None, index: str) -> State:
-        if mutation is None or mutation.value is None:
-            return State(None, frozenset())
-        pairs = frozenset((value, self._key) for name, value in mutation.entries if name == index)
-        return State(mutation.value, pairs)
+    def _possible(self, invoked: float, returned: float) -> list[Known | None]:
+        """The mutations whose outcome may be stored at some moment between the two; None: nothing was ever written."""
+        last = next((known for known in self._certain if known.happened < invoked), None)
+        if last is None:
+            return [None, *(known for known in self._known if known.invoked < returned)]
+        newest = last.version or 0
+        return [
+            last,
+            *(
+                known
+                for known in self._known
+                if known.invoked < returned
+                and (known.returned >= last.invoked if known.version is None else known.version > newest)
+            ),
+        ]
+
+    def _state(self, mutation: Mutation, index: str) -> State:
+        if mutation.value is None:
+            return NOTHING
+        state = self._states.get((id(mutation), index))
+        if state is None:
+            pairs = frozenset((value, self._key) for name, value in mutation.entries if name == index)
+            state = self._states[id(mutation), index] = State(mutation.value, pairs)
+        return state
+
+
+def known_of(mutation: Mutation, seen: Read | None) -> Known:
+    """What the mutation's own answer, and the first read that found its value, tell of it."""
+    happened = mutation.returned if mutation.fate is Fate.DONE else inf
+    version = mutation.version
+    if seen is not None:
+        happened, version = min(happened, seen.returned), seen.version
+    return Known(mutation, version, mutation.invoked, mutation.returned, happened)
 
 
 def wrong_with(page: Page, timelines: dict[bytes, Timeline], missing_keys: frozenset[bytes]) -> list[str]:
@@ -105,8 +152,8 @@ def covers(page: Page, pair: Pair) -> bool:
 
 
 def timelines_of(mutations: Sequence[Mutation], reads: Sequence[Read]) -> dict[bytes, Timeline]:
-    keys = sorted({mutation.key for mutation in mutations})
+    """The timeline of every key that was met."""
     return {
         key: Timeline(key, [one for one in mutations if one.key == key], [one for one in reads if one.key == key])
-        for key in keys
+        for key in sorted({mutation.key for mutation in mutations} | {read.key for read in reads})
     }

@@ -94,6 +94,25 @@ def test_a_paused_life_goes_on_where_it_stood() -> None:
     assert simulate(story()) == ["pause over", "one", "two", "end"]
 
 
+def test_timers_stand_still_on_a_suspended_machine() -> None:
+    """A timer that had two seconds to go has two seconds to go after the suspension; other lives' timers go on."""
+
+    async def story() -> list[object]:
+        notes: list[object] = []
+        life, other = Life("n1"), Life("n2")
+        life.run(asyncio.ensure_future, note_after(2, notes, "suspended"))
+        other.run(asyncio.ensure_future, note_after(3, notes, "other"))
+        await let_pass(0.5)
+        running().suspend(life, 5)
+        await note_after(5, notes, "goes on")
+        running().resume(life)
+        await note_after(1, notes, "not yet")
+        await note_after(1, notes, "end")
+        return notes
+
+    assert simulate(story()) == ["other", "goes on", "not yet", "suspended", "end"]
+
+
 def test_a_fuse_ends_a_life_between_two_steps() -> None:
     """A fuse counts the callbacks of its own life only, and burns down where no time passes."""
 

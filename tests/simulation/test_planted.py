@@ -1,25 +1,32 @@
 """The simulator finds bugs: each of these is planted in the product, and must be found by the ordinary workload."""
 
+from collections.abc import Iterator
+from contextlib import closing
+
 import pytest
+from simulation.farm import Farm, processes_for
 from simulation.faults import FAULTS
-from simulation.world import Result, run_seed
+from simulation.world import Result
 
 SEEDS_MAX = 12
 
 
-def first_found(fault: str) -> Result | None:
+@pytest.fixture(scope="module")
+def farm() -> Iterator[Farm]:
+    """Processes for the runs of this module."""
+    with Farm(processes_for(SEEDS_MAX)) as farm:
+        yield farm
+
+
+def first_found(farm: Farm, fault: str) -> Result | None:
     """The first run in which something is wrong."""
-    for seed in range(SEEDS_MAX):
-        with FAULTS[fault]():
-            result = run_seed(seed)
-        if result.violations:
-            return result
-    return None
+    with closing(farm.run(range(SEEDS_MAX), fault=fault)) as results:
+        return next((result for result in results if result.violations), None)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_planted_bug_is_found(fault: str) -> None:
+def test_a_planted_bug_is_found(fault: str, farm: Farm) -> None:
     """A few seeds suffice to see that the product is broken."""
-    found = first_found(fault)
+    found = first_found(farm, fault)
     assert found is not None, f"{fault} was not found within {SEEDS_MAX} seeds"
     print(f"{fault}: seed {found.seed}, {found.violations[0]}")

@@ -6,36 +6,43 @@ See docs/simulation.md.
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ringhold.api.limits import Limits
+from ringhold.api.proto.ringhold.storage.v1.records_pb2 import Row
 from ringhold.gossip.member import MemberState
+from ringhold.node.machine.machine import load_state
+from ringhold.node.storage.engine import Engine
 from ringhold.ring.hashing import partition_of
-from ringhold.ring.topology import group_of_partition
+from ringhold.ring.topology import SYSTEM_GROUP, group_of_partition
 
 from .calls import ClientNetwork, Questions
 from .clocks import SimulatedClock
-from .disks import groups_of, wrong_with_group
-from .history import Fate, History
+from .disks import applied_indexes, replicas_of, stored_records, wrong_between, wrong_with_group
+from .history import Fate, History, Read
 from .linearizability import Undecided, verdict
-from .loop import SimulationLoop, simulate
+from .loop import SimulationLoop, life_of, simulate
 from .machines import PARTITIONS, Machine, Surroundings
 from .nemesis import Nemesis
 from .network import Network
 from .probes import watched
 from .programs import Habits, Program
-from .queries import timelines_of, wrong_with
+from .queries import Timeline, timelines_of, wrong_with
 from .sessions import Wires
+from .stale import wrong_with_stale
 from .trace import VIOLATION, Trace
 
 NODES = 3
 PROGRAMS = 6
 JOIN_CHANCE = 0.3
 CRASHED_FOUNDING_CHANCE = 0.3
-RAGE_S = 25.0
+RAGE_S = 45.0
 PEACE_S = 7.0
+RUN_S_MIN = 60.0
 HEALING_S_MAX = 60.0
 QUIET_S = 3.0
+SETTLING_S_MAX = 10.0
 RUN_S_MAX = 300.0
 VIOLATIONS_SHOWN_MAX = 12
 
@@ -103,7 +110,9 @@ class World:
         clocks = [*(machine.clock for machine in self.machines), *client_clocks]
         if self._joiner is not None:
             clocks.append(self._joiner.clock)
-        self._nemesis = Nemesis(self.machines, clocks, network, self._wires, self._derived(), self.trace)
+        self._nemesis = Nemesis(
+            self.machines, clocks, network, self._wires, self._derived(), self.trace, self.history.violated
+        )
 
     async def run(self) -> None:
         """The whole story. Violations are in the history."""
@@ -121,9 +130,10 @@ class World:
         await asyncio.sleep(QUIET_S)
         self.history.settle(self._loop.time())
         self.trace.note("world", "peace")
-        await self._work(Habits(0.12, 10.0, may_fail=False), PEACE_S)
+        await self._work(Habits(0.12, 10.0, may_fail=False), max(PEACE_S, RUN_S_MIN - self._loop.time()))
         for program in self._programs[:NODES]:
             await program.read_everything()
+        await self._until_settled()
 
     def _count_milestones(self) -> None:
         if self._founded_through_crashes:
@@ -165,25 +175,48 @@ class World:
                 return f"{machine.name} has no session with {missing}"
         return None
 
+    async def _until_settled(self) -> None:
+        """All replicas of each group have applied the same."""
+        deadline = self._loop.time() + SETTLING_S_MAX
+        while behind := {
+            group: indexes
+            for group, engines in self._replicas().items()
+            if len(set((indexes := applied_indexes(engines, group)).values())) > 1
+        }:
+            if self._loop.time() > deadline:
+                raise NotLive(f"{SETTLING_S_MAX} s after the last operation replicas have applied {behind}")
+            await asyncio.sleep(0.25)
+
+    def _replicas(self) -> dict[int, dict[str, Engine]]:
+        engines: dict[str, Engine] = {machine.name: machine.engine for machine in self.machines}
+        return replicas_of(engines, [SYSTEM_GROUP, *map(group_of_partition, range(PARTITIONS))])
+
     def judge(self) -> None:
         """Have all checkers look at what happened."""
-        self._judge_keys()
-        self._judge_pages()
-        self._judge_disks()
+        reads = [*self.history.reads, *self.history.stale_reads]
+        timelines = timelines_of(self.history.mutations, reads)
+        self._judge_keys(timelines)
+        self._judge_pages(timelines)
+        self._judge_disks(timelines)
 
-    def _judge_keys(self) -> None:
+    def _judge_keys(self, timelines: dict[bytes, Timeline]) -> None:
         for key in self.history.keys_met():
             mutations = [one for one in self.history.mutations if one.key == key]
             reads = [one for one in self.history.reads if one.key == key]
+            stale_reads = [one for one in self.history.stale_reads if one.key == key]
             try:
-                complaint = verdict(mutations, reads)
+                complaint = verdict(mutations, reads, stale_reads)
             except Undecided as error:
                 complaint = f"the checker gave up: {error}"
             if complaint is not None:
                 self.history.violated(f"key {key!r}: {complaint}")
+            for read in reads:
+                if not timelines[key].explains(read, read.invoked, read.returned):
+                    self.history.violated(f"{read} has not the index entries that it was set with")
+            for wrong in wrong_with_stale(stale_reads, timelines[key]):
+                self.history.violated(wrong)
 
-    def _judge_pages(self) -> None:
-        timelines = timelines_of(self.history.mutations, self.history.reads)
+    def _judge_pages(self, timelines: dict[bytes, Timeline]) -> None:
         for page in self.history.pages:
             missing = frozenset(key for key in timelines if partition_of(key, PARTITIONS) in page.missing)
             for wrong in wrong_with(page, timelines, missing):
@@ -191,16 +224,29 @@ class World:
                     f"{page.query} after {page.after}, {page.invoked:.3f}-{page.returned:.3f}: {wrong}"
                 )
 
-    def _judge_disks(self) -> None:
-        revisions: dict[int, int] = {}
-        for machine in self.machines:
-            node = machine.node
-            assert node is not None
-            for group in groups_of(machine.engine, range(PARTITIONS + 1)):
-                for wrong in wrong_with_group(machine.engine, group):
-                    self.history.violated(f"{machine.name}: {wrong}")
-                revisions[group] = node.groups.machine(group).state.revision
-        self._judge_revisions(revisions)
+    def _judge_disks(self, timelines: dict[bytes, Timeline]) -> None:
+        replicas = self._replicas()
+        for group, engines in replicas.items():
+            for wrong in wrong_between(engines, group):
+                self.history.violated(wrong)
+        del replicas[SYSTEM_GROUP]
+        for group, engines in replicas.items():
+            for name, engine in engines.items():
+                for wrong in (*wrong_with_group(engine, group), *self._wrong_records(engine, group, timelines)):
+                    self.history.violated(f"{name}: {wrong}")
+        self._judge_revisions({group: revision_of(engines, group) for group, engines in replicas.items()})
+
+    def _wrong_records(self, engine: Engine, group: int, timelines: dict[bytes, Timeline]) -> Iterator[str]:
+        """Acknowledged writes that are not there, and records that nobody can have written."""
+        now, records = self._loop.time(), stored_records(engine, group)
+        yield from (f"{key!r} was never set" for key in records.keys() - timelines.keys())
+        for key, timeline in timelines.items():
+            if group_of_partition(partition_of(key, PARTITIONS)) == group:
+                row = records.get(key, Row())
+                entries = frozenset((entry.name, entry.value) for entry in row.indexes)
+                found = Read(key, row.value if key in records else None, row.version, entries, now, now)
+                if not timeline.explains(found, now, now):
+                    yield f"what is stored is not the last acknowledged: {found}"
 
     def _judge_revisions(self, revisions: dict[int, int]) -> None:
         """Each acknowledged mutation has raised its group's revision by one, each one in doubt by one or nothing."""
@@ -252,9 +298,20 @@ class World:
 
     def _unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         """Exceptions of callbacks. That of a future that nobody awaits any more is heard of by chance: not counted."""
-        error = context.get("exception")
-        if isinstance(error, BaseException) and "never retrieved" not in str(context.get("message")):
-            self._bug("callback", error)
+        error, handle = context.get("exception"), context.get("handle")
+        if not isinstance(error, BaseException) or "never retrieved" in str(context.get("message")):
+            return
+        life = life_of(handle) if isinstance(handle, asyncio.Handle) else None
+        for machine in self.machines:
+            if machine.node is not None and machine.life is life:
+                machine.node.supervisor.report("callback", error)  # as the real transports do
+                return
+        self._bug("callback", error)
+
+
+def revision_of(replicas: Mapping[str, Engine], group: int) -> int:
+    """The highest revision of the group's replicas."""
+    return max(load_state(engine, group).revision for engine in replicas.values())
 
 
 async def live_through(seed: int) -> Result:

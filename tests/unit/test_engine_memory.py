@@ -87,7 +87,10 @@ async def test_a_sync_covers_what_was_written_before_it_only() -> None:
 @pytest.mark.parametrize("failure", [EngineFailed("broken"), EngineFull("full")])
 async def test_a_failure_is_final(failure: EngineFailed) -> None:
     """An injected failure is raised by the next call of its kind, then by every call, with its own type."""
-    on_write, on_sync = MemoryEngine(), MemoryEngine()
+    on_read, on_write, on_sync = MemoryEngine(), MemoryEngine(), MemoryEngine()
+    on_read.fail_next_read = failure
+    with pytest.raises(type(failure)):
+        rows(on_read)
     on_write.fail_next_write = failure
     with pytest.raises(type(failure)):
         write(on_write, 1)
@@ -95,10 +98,23 @@ async def test_a_failure_is_final(failure: EngineFailed) -> None:
     write(on_sync, 1)
     with pytest.raises(type(failure)):
         await on_sync.sync()
-    for engine in (on_write, on_sync):
-        engine.fail_next_write = engine.fail_next_sync = None
+    for engine in (on_read, on_write, on_sync):
+        engine.fail_next_read = engine.fail_next_write = engine.fail_next_sync = None
         with pytest.raises(type(failure)):
             engine.get(b"last")
         with pytest.raises(type(failure)):
             await engine.sync()
     assert rows(on_write.crash(Random(0))) == []
+
+
+async def test_a_view_fails_with_its_engine() -> None:
+    """A read through a view that finds the disk broken is the end of the engine as well."""
+    engine = MemoryEngine()
+    write(engine, 1)
+    view = engine.snapshot()
+    engine.fail_next_read = EngineFailed("broken")
+    with pytest.raises(EngineFailed, match="broken"):
+        view.get(b"last")
+    engine.fail_next_read = None
+    with pytest.raises(EngineFailed, match="broken"):
+        write(engine, 2)

@@ -1,0 +1,65 @@
+"""Runs many seeds in several processes at once. Each is as determined as alone, and they come back in their order."""
+
+import multiprocessing
+import os
+import warnings
+from collections.abc import Generator, Iterable
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import nullcontext
+from dataclasses import replace
+from types import TracebackType
+from typing import Self
+
+from .faults import FAULTS
+from .world import Result, run_seed
+
+PROCESSES_MAX = 8
+SEEDS_FOR_ANOTHER_PROCESS_MIN = 3
+"""Fewer seeds are done before another process has begun."""
+
+
+def run_planted(seed: int, fault: str | None = None, keep_trace: bool = False) -> Result:
+    """One run, with the named bug planted in the product; its trace only if that is kept."""
+    with nullcontext() if fault is None else FAULTS[fault]():
+        result = run_seed(seed)
+    return result if keep_trace else replace(result, trace=[])
+
+
+def processes_for(seeds: int) -> int:
+    """How many processes pay for so many seeds."""
+    return max(1, min(os.cpu_count() or 1, PROCESSES_MAX, seeds // SEEDS_FOR_ANOTHER_PROCESS_MIN))
+
+
+class Farm:
+    """Worker processes, used as a context. With one process it runs each seed when its result is asked for."""
+
+    def __init__(self, processes: int) -> None:
+        self._pool: ProcessPoolExecutor | None = None
+        if processes > 1:
+            # gRPC does not survive a fork.
+            spawn = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(processes, spawn, initializer=warnings.simplefilter, initargs=("error",))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def run(
+        self, seeds: Iterable[int], *, fault: str | None = None, keep_traces: bool = False
+    ) -> Generator[Result, None, None]:
+        """The results in the order of the seeds, each as soon as it and those before it are there."""
+        if self._pool is None:
+            yield from (run_planted(seed, fault, keep_traces) for seed in seeds)
+            return
+        running: list[Future[Result]] = [self._pool.submit(run_planted, seed, fault, keep_traces) for seed in seeds]
+        try:
+            while running:
+                yield running.pop(0).result()
+        finally:
+            for future in running:
+                future.cancel()
