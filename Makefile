@@ -85,7 +85,7 @@ sim: installed ## The simulator over the first SEEDS seeds (make sim SEEDS=300).
 	$(PYTEST) --seeds=$(SEEDS) tests/simulation
 
 .PHONY: bench
-bench: installed ## The benchmarks; they need h2load (make system-tools).
+bench: installed ## The benchmarks; they need h2load, and compare with etcd if it is there (make system-tools).
 	@command -v h2load >/dev/null || { echo "the benchmarks need h2load: run make system-tools" >&2; exit 1; }
 	$(CHECKS)/python -m benchmarks
 
@@ -106,10 +106,10 @@ image: ## Build the container image ringhold:VERSION.
 	$(DOCKER) build --tag ringhold:$(VERSION) .
 
 .PHONY: system-tools
-system-tools: ## Install what only the benchmarks need (Debian, Ubuntu): h2load.
-	@command -v h2load >/dev/null || { \
+system-tools: ## Install what only the benchmarks need (Debian, Ubuntu): h2load, and etcd to compare with.
+	@{ command -v h2load && command -v etcd; } >/dev/null || { \
 		if [ "$$(id -u)" = 0 ]; then run=; else run="sudo -n"; fi; \
-		$$run apt-get update -qq && $$run apt-get install -y -qq nghttp2-client; }
+		$$run apt-get update -qq && $$run apt-get install -y -qq nghttp2-client etcd-server; }
 
 .PHONY: clean
 clean: ## Remove environments, builds and caches.

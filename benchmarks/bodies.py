@@ -31,17 +31,28 @@ def key_of(number: int) -> bytes:
     return b"key-%012d" % number
 
 
-def owned_keys(topology: cluster_pb2.TopologyResponse, per_node: int) -> list[list[bytes]]:
-    """For each node, in the topology's order, keys that it owns, each of another partition.
+def owners_of(topology: cluster_pb2.TopologyResponse) -> list[int | None]:
+    """For each partition the position of its leader's node; None where that is unknown."""
+    return [partition.leader if partition.HasField("leader") else None for partition in topology.partitions]
+
+
+def owner_of(topology: cluster_pb2.TopologyResponse, key: bytes) -> int | None:
+    """The position of the node that owns a key now; None if that is unknown."""
+    owners = owners_of(topology)
+    return owners[partition_of(key, len(owners))]
+
+
+def owned_keys(topology: cluster_pb2.TopologyResponse, per_node: int, first: int = 0) -> list[list[bytes]]:
+    """For each node, in the topology's order, keys that it owns, each of another partition, from the `first` on.
 
     Raises ValueError if a node owns fewer partitions, or a partition's owner is unknown.
     """
-    owners = [partition.leader if partition.HasField("leader") else None for partition in topology.partitions]
+    owners = owners_of(topology)
     if None in owners or any(owners.count(node) < per_node for node in range(len(topology.nodes))):
         raise ValueError(f"not every node is known to own {per_node} partitions: {owners}")
     keys: list[list[bytes]] = [[] for _ in topology.nodes]
     used: set[int] = set()
-    number = 0
+    number = first
     while any(len(own) < per_node for own in keys):
         key = key_of(number)
         number += 1

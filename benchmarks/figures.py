@@ -32,10 +32,11 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The echo's run and the product's run right after it, with messages of the same sizes."""
+    """The echo's run and the product's run right after it, with messages of the same sizes; then etcd's, if it ran."""
 
     echo: Run
     product: Run
+    etcd: Run | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +56,14 @@ class Summary:
     cpu_ratio: float
     latency_ms: float | None
     echo_latency_ms: float | None
+    etcd_operations_per_s: float | None
+    etcd_rate_ratio: float | None
 
 
 def summary(workload: str, title: str, pairs: Sequence[Pair]) -> Summary:
     """The figures of a workload."""
     timed = all(pair.product.latencies_us for pair in pairs)
+    etcd_runs = [pair.etcd for pair in pairs if pair.etcd]
     return Summary(
         workload,
         title,
@@ -71,7 +75,14 @@ def summary(workload: str, title: str, pairs: Sequence[Pair]) -> Summary:
         cpu_ratio=median(ratio(pair.product.cpu_s_per_1000, pair.echo.cpu_s_per_1000) for pair in pairs),
         latency_ms=median(pair.product.latency_ms for pair in pairs) if timed else None,
         echo_latency_ms=median(pair.echo.latency_ms for pair in pairs) if timed else None,
+        etcd_operations_per_s=median(run.rate for run in etcd_runs) if etcd_runs else None,
+        etcd_rate_ratio=median(etcd_ratios(pairs)) if etcd_runs else None,
     )
+
+
+def etcd_ratios(pairs: Sequence[Pair]) -> list[float]:
+    """The product's rate against etcd's, in each round in which etcd ran."""
+    return [pair.product.rate / pair.etcd.rate for pair in pairs if pair.etcd]
 
 
 def ratio(measured: float, yardstick: float) -> float:
@@ -101,10 +112,9 @@ def rate_against_echo(name: str, title: str, pairs: Sequence[Pair], target: floa
     return Figure(name, title, value, "of the echo", target, is_at_least=True)
 
 
-def rate_against(name: str, title: str, pairs: Sequence[Pair], others: Sequence[Pair], target: float) -> Figure:
-    """How many times the rate of another workload in the same round."""
-    value = median(pair.product.rate / other.product.rate for pair, other in zip(pairs, others, strict=True))
-    return Figure(name, title, value, "times", target, is_at_least=True)
+def rate_against_etcd(name: str, title: str, pairs: Sequence[Pair], target: float) -> Figure:
+    """The median of `etcd_ratios`; etcd must have run."""
+    return Figure(name, title, median(etcd_ratios(pairs)), "of etcd's", target, is_at_least=True)
 
 
 def latency_against(name: str, title: str, pairs: Sequence[Pair], others: Sequence[Pair], target: float) -> Figure:
@@ -113,3 +123,20 @@ def latency_against(name: str, title: str, pairs: Sequence[Pair], others: Sequen
         pair.product.latency_ms / other.product.latency_ms for pair, other in zip(pairs, others, strict=True)
     )
     return Figure(name, title, value, "times", target)
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """Seconds that something took, each time that it happened: one or more."""
+
+    name: str
+    title: str
+    seconds: Sequence[float]
+
+    @property
+    def median_s(self) -> float:
+        return median(self.seconds)
+
+    @property
+    def worst_s(self) -> float:
+        return max(self.seconds)

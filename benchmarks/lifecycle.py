@@ -32,5 +32,5 @@ def idle(cluster: Cluster, seconds: float) -> Iterator[Figure]:
     spent_s = time.perf_counter() - began
     shares = [(server.cpu_s() - cpu_s) / spent_s for server, cpu_s in zip(cluster.servers, before_s, strict=True)]
     resident = max(server.resident_bytes() for server in cluster.servers)
-    yield Figure("idle_cpu", f"CPU of an idle node over {seconds:.0f} s", 100 * max(shares), "% of a core", 2.0)
+    yield Figure("idle_cpu", f"CPU of an idle node over {seconds:.0f} s", 100 * max(shares), "% of a core", 3.0)
     yield Figure("idle_memory", "Memory of an idle node (RSS)", resident / MEGABYTE, "MB", 90.0)

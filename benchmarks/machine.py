@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shutil
 import sqlite3
 import subprocess
 import tempfile
@@ -24,6 +25,7 @@ def described(folder: Path) -> dict[str, str]:
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "h2load": first_line(["h2load", "--version"]),
         "sqlite": sqlite3.sqlite_version,
+        **({"etcd": first_line(["etcd", "--version"])} if shutil.which("etcd") else {}),
         **{package: version(package) for package in PACKAGES},
     }
 

@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from .figures import Figure, Summary
+from .figures import Figure, Summary, Waits
 
 
 @dataclass(slots=True)
@@ -19,6 +19,7 @@ class Report:
     command: str
     machine: Mapping[str, str]
     summaries: list[Summary] = field(default_factory=list)
+    waits: list[Waits] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
 
     def write(self, path: Path) -> None:
@@ -27,6 +28,7 @@ class Report:
             "command": self.command,
             "machine": dict(self.machine),
             "workloads": [asdict(summary) for summary in self.summaries],
+            "waits": [asdict(waits) for waits in self.waits],
             "figures": figures,
         }
         path.write_text(json.dumps(found, indent=2) + "\n")
@@ -37,7 +39,10 @@ class Report:
             console.print(f"  {what}: {text}", highlight=False)
         if self.summaries:
             console.print(workload_table(self.summaries))
-        console.print(figure_table(self.figures))
+        if self.waits:
+            console.print(waits_table(self.waits))
+        if self.figures:
+            console.print(figure_table(self.figures))
 
 
 def workload_table(summaries: Sequence[Summary]) -> Table:
@@ -51,6 +56,8 @@ def workload_table(summaries: Sequence[Summary]) -> Table:
         "CPU ÷ echo",
         "ms",
         "echo ms",
+        "etcd op/s",
+        "op/s ÷ etcd",
     ):
         table.add_column(column, justify="right")
     for each in summaries:
@@ -62,14 +69,26 @@ def workload_table(summaries: Sequence[Summary]) -> Table:
             f"{each.echo_cpu_s_per_1000:.3f}",
             f"{each.rate_ratio:.2f}",
             f"{each.cpu_ratio:.2f}",
-            milliseconds(each.latency_ms),
-            milliseconds(each.echo_latency_ms),
+            if_taken(each.latency_ms, ".2f"),
+            if_taken(each.echo_latency_ms, ".2f"),
+            if_taken(each.etcd_operations_per_s, ",.0f"),
+            if_taken(each.etcd_rate_ratio, ".2f"),
         )
     return table
 
 
-def milliseconds(latency_ms: float | None) -> str:
-    return "" if latency_ms is None else f"{latency_ms:.2f}"
+def if_taken(value: float | None, form: str) -> str:
+    """Nothing for what was not measured."""
+    return "" if value is None else format(value, form)
+
+
+def waits_table(all_waits: Sequence[Waits]) -> Table:
+    table = Table("wait", box=SIMPLE_HEAD)
+    for column in ("median s", "worst s", "times"):
+        table.add_column(column, justify="right")
+    for waits in all_waits:
+        table.add_row(waits.title, f"{waits.median_s:.2f}", f"{waits.worst_s:.2f}", f"{len(waits.seconds)}")
+    return table
 
 
 def figure_table(figures: Sequence[Figure]) -> Table:
@@ -81,7 +100,7 @@ def figure_table(figures: Sequence[Figure]) -> Table:
         table.add_row(
             figure.title,
             f"{figure.value:.2f} {figure.unit}",
-            f"{comparison} {figure.target:g} {figure.unit}",
+            f"{comparison} {figure.target:.3g} {figure.unit}",
             "yes" if figure.reached else "no",
         )
     return table

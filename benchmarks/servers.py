@@ -6,14 +6,16 @@ import subprocess
 import sys
 import time
 import urllib.request
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from .failure import BenchmarkFailed
 
@@ -65,11 +67,7 @@ class Servers:
 
     def __enter__(self) -> Self:
         self._folder.mkdir(parents=True, exist_ok=True)
-        for address, command in self._commands:
-            log = self._folder / f"{address.rpartition(':')[2]}.log"
-            with log.open("wb") as output:
-                process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
-            self.servers.append(Server(address, log, process))
+        self.servers += [self._started(number) for number in range(len(self._commands))]
         return self
 
     def __exit__(
@@ -83,6 +81,22 @@ class Servers:
             except subprocess.TimeoutExpired:
                 server.process.kill()
                 server.process.wait()
+
+    def _started(self, number: int) -> Server:
+        address, command = self._commands[number]
+        log = self._folder / f"{address.rpartition(':')[2]}.log"
+        with log.open("ab") as output:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        return Server(address, log, process)
+
+    def kill(self, number: int) -> None:
+        """kill -9; returns when the signal is sent."""
+        self.servers[number].process.kill()
+
+    def restart(self, number: int) -> None:
+        """Start a killed process anew, as it was started first."""
+        self.servers[number].process.wait()
+        self.servers[number] = self._started(number)
 
     def cpu_s(self) -> float:
         """CPU time of all processes so far."""
@@ -106,6 +120,14 @@ class Servers:
             time.sleep(POLL_INTERVAL_S)
 
 
+class CountingServers(Servers, ABC):
+    """Servers that count the calls they have answered."""
+
+    @abstractmethod
+    def finished_calls(self) -> Counter[tuple[str, str]]:
+        """How many calls of a method have ended with a reason ("OK" if well), on all servers together."""
+
+
 class EchoServers(Servers):
     """One bare echo server for each node."""
 
@@ -114,7 +136,7 @@ class EchoServers(Servers):
         super().__init__(folder, [(address, [sys.executable, str(ECHO_SCRIPT), address]) for address in addresses])
 
 
-class Cluster(Servers):
+class Cluster(CountingServers):
     """A new cluster of three nodes, each as a user would start it."""
 
     def __init__(self, folder: Path, engine: str) -> None:
@@ -139,16 +161,25 @@ class Cluster(Servers):
             return False
 
     def finished_calls(self) -> Counter[tuple[str, str]]:
-        """How many calls of a method have ended with a reason, on all nodes together."""
-        counts: Counter[tuple[str, str]] = Counter()
-        for http in self._http.values():
-            with urllib.request.urlopen(f"http://{http}/metrics", timeout=5.0) as answer:
-                text = answer.read().decode()
-            for family in text_string_to_metric_families(text):
-                if family.name == "ringhold_requests":
-                    for sample in family.samples:
-                        counts[sample.labels["method"], sample.labels["reason"]] += int(sample.value)
-        return counts
+        samples = samples_of(self._http.values(), "ringhold_requests")
+        return counted((sample.labels["method"], sample.labels["reason"], sample.value) for sample in samples)
+
+
+def samples_of(http_addresses: Iterable[str], family_name: str) -> Iterator[Sample]:
+    """The samples of one family of metrics, of all servers."""
+    for address in http_addresses:
+        with urllib.request.urlopen(f"http://{address}/metrics", timeout=5.0) as answer:
+            text = answer.read().decode()
+        for family in text_string_to_metric_families(text):
+            if family.name == family_name:
+                yield from family.samples
+
+
+def counted(calls: Iterable[tuple[str, str, float]]) -> Counter[tuple[str, str]]:
+    counts: Counter[tuple[str, str]] = Counter()
+    for method, reason, count in calls:
+        counts[method, reason] += int(count)
+    return counts
 
 
 def serve_command(folder: Path, number: int) -> list[str]:

@@ -1,5 +1,6 @@
 """What is asked of the cluster, and the echo's counterpart of each: the same bodies, answers of the same size."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle, islice
@@ -9,8 +10,20 @@ from google.protobuf.message import Message
 
 from ringhold.api.proto.ringhold.v1 import cluster_pb2, cluster_pb2_grpc, kv_pb2, kv_pb2_grpc
 
-from .bodies import batch_request, framed, get_request, indexed_batch, key_of, owned_keys, page_request, set_request
+from .bodies import (
+    batch_request,
+    framed,
+    get_request,
+    indexed_batch,
+    key_of,
+    owned_keys,
+    owner_of,
+    owners_of,
+    page_request,
+    set_request,
+)
 from .echo import path_of
+from .failure import BenchmarkFailed
 from .load import Stream
 
 IN_FLIGHT = 64
@@ -21,28 +34,29 @@ PAGE_LIMIT = 100
 IMPORT_BATCH = 500
 IMPORTS_IN_FLIGHT = 4
 RPC_TIMEOUT_S = 30.0
+SETTLE_TIMEOUT_S = 60.0
+SETTLE_PAUSE_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Requests of one method. `rotations` are what runs at once, one after the other in successive rounds."""
+    """Requests of one method, by its full name.
+
+    `streams` gives what runs at once in the round of a number; it is asked right before each run, since owners move.
+    """
 
     name: str
     title: str
     method: str
-    rotations: Sequence[Sequence[Stream]]
+    streams: Callable[[int], Sequence[Stream]]
     answer_bytes: int
     operations_per_request: int = 1
     with_latencies: bool = False
 
-    def streams(self, number: int) -> Sequence[Stream]:
-        """What runs in the round `number`."""
-        return self.rotations[number % len(self.rotations)]
-
-    def echoed(self, number: int, echo_of: dict[str, str]) -> list[Stream]:
+    def echoed(self, streams: Sequence[Stream], echo_of: dict[str, str]) -> list[Stream]:
         """The same for the echo servers; `echo_of` gives the one that stands for a node."""
         path = path_of(self.answer_bytes)
-        return [replace(stream, address=echo_of[stream.address], path=path) for stream in self.streams(number)]
+        return [replace(stream, address=echo_of[stream.address], path=path) for stream in streams]
 
 
 class Gateway:
@@ -61,6 +75,29 @@ class Gateway:
             cluster_pb2.TopologyRequest(), timeout=RPC_TIMEOUT_S
         )
         return answer
+
+    def is_settled(self) -> bool:
+        """Whether every node answers and every partition is led by the node that should lead it."""
+        try:
+            status = self._cluster.Status(cluster_pb2.StatusRequest(), timeout=RPC_TIMEOUT_S)
+            topology = self.topology()
+        except grpc.RpcError:  # it is asked again
+            return False
+        everybody = all(node.reachable for node in status.nodes) and not status.unavailable_partitions
+        return everybody and all(
+            owner == partition.replicas[0]
+            for owner, partition in zip(owners_of(topology), topology.partitions, strict=True)
+        )
+
+    def wait_until_settled(self) -> None:
+        """Raises BenchmarkFailed."""
+        deadline = time.monotonic() + SETTLE_TIMEOUT_S
+        while not self.is_settled():
+            if time.monotonic() > deadline:
+                raise BenchmarkFailed(
+                    f"after {SETTLE_TIMEOUT_S:.0f} s not every partition is led by the node it should"
+                )
+            time.sleep(SETTLE_PAUSE_S)
 
     def call(self, method: str, request: Message) -> Message:
         answer: Message = getattr(self._kv, method)(request, timeout=RPC_TIMEOUT_S)
@@ -116,18 +153,21 @@ class Workloads:
         ]
         streams = [stream("Batch", address, request) for address, request in requests]
         answer_bytes = self._gateway.call("Batch", requests[0][1]).ByteSize()
-        title = f"Set in batches of {BATCH_KEYS}"
-        return Workload("batch", title, "Batch", [streams], answer_bytes, operations_per_request=BATCH_KEYS)
+        title = f"Set in batches of {BATCH_KEYS} (keys)"
+        method = full_name("Batch")
+        return Workload("batch", title, method, lambda _: streams, answer_bytes, operations_per_request=BATCH_KEYS)
 
     def get_alone(self) -> Workload:
         """One Get after the other at the owner, for its latency."""
-        rotations = [
-            [stream("Get", address, get_request(own[0]))]
-            for address, own in zip(self._addresses, self._keys, strict=True)
-        ]
-        answer_bytes = self._gateway.call("Get", get_request(self._keys[0][0])).ByteSize()
+        keys = [own[0] for own in self._keys]
+        answer_bytes = self._gateway.call("Get", get_request(keys[0])).ByteSize()
+
+        def streams(number: int) -> list[Stream]:
+            ((address, key),) = self._placed([keys[number % len(keys)]], distance=0)
+            return [stream("Get", address, get_request(key))]
+
         title = "Get at the owner, one at a time"
-        return Workload("get_alone", title, "Get", rotations, answer_bytes, with_latencies=True)
+        return Workload("get_alone", title, full_name("Get"), streams, answer_bytes, with_latencies=True)
 
     def page(self, matches: int) -> Workload:
         """One first page after the other, of all records that were imported."""
@@ -135,30 +175,48 @@ class Workloads:
         rotations = [[stream("GetByIndex", address, request)] for address in self._addresses]
         answer_bytes = self._gateway.call("GetByIndex", request).ByteSize()
         title = f"First page of {PAGE_LIMIT} from {matches:,} matches, one at a time"
-        return Workload("page", title, "GetByIndex", rotations, answer_bytes, with_latencies=True)
+        method = full_name("GetByIndex")
+        return Workload(
+            "page",
+            title,
+            method,
+            lambda number: rotations[number % len(rotations)],
+            answer_bytes,
+            with_latencies=True,
+        )
 
     def _of_keys(
         self, name: str, title: str, method: str, request_of: Callable[[bytes], Message], *, distance: int
     ) -> Workload:
         """One stream per key, to the node `distance` places after the owner; IN_FLIGHT requests at a time in all."""
-        places = list(self._placed(distance))
-        shares = shared(IN_FLIGHT, len(places))
-        streams = [
-            stream(method, address, request_of(key), in_flight)
-            for (address, key), in_flight in zip(places, shares, strict=True)
-        ]
-        answer_bytes = self._gateway.call(method, request_of(places[0][1])).ByteSize()
-        return Workload(name, title, method, [streams], answer_bytes)
+        keys = [key for own in self._keys for key in own]
+        shares = shared(IN_FLIGHT, len(keys))
+        answer_bytes = self._gateway.call(method, request_of(keys[0])).ByteSize()
 
-    def _placed(self, distance: int) -> Iterator[tuple[str, bytes]]:
-        for owner, own in enumerate(self._keys):
-            address = self._addresses[(owner + distance) % len(self._addresses)]
-            for key in own:
-                yield address, key
+        def streams(_: int) -> list[Stream]:
+            return [
+                stream(method, address, request_of(key), in_flight)
+                for (address, key), in_flight in zip(self._placed(keys, distance), shares, strict=True)
+            ]
+
+        return Workload(name, title, full_name(method), streams, answer_bytes)
+
+    def _placed(self, keys: Sequence[bytes], distance: int) -> Iterator[tuple[str, bytes]]:
+        """Each key with the address of the node `distance` places after its owner of now. Raises BenchmarkFailed."""
+        topology = self._gateway.topology()
+        for key in keys:
+            owner = owner_of(topology, key)
+            if owner is None:
+                raise BenchmarkFailed(f"nobody is known to own {key!r}")
+            yield self._addresses[(owner + distance) % len(self._addresses)], key
+
+
+def full_name(method: str) -> str:
+    return f"ringhold.v1.KV/{method}"
 
 
 def stream(method: str, address: str, request: Message, in_flight: int = 1) -> Stream:
-    return Stream(address, f"/ringhold.v1.KV/{method}", framed(request.SerializeToString()), in_flight)
+    return Stream(address, f"/{full_name(method)}", framed(request.SerializeToString()), in_flight)
 
 
 def shared(total: int, parts: int) -> list[int]:
