@@ -84,6 +84,10 @@ layers: installed ## The import rules between the layers.
 sim: installed ## The simulator over the first SEEDS seeds (make sim SEEDS=300).
 	$(PYTEST) --seeds=$(SEEDS) tests/simulation
 
+.PHONY: sim-faults
+sim-faults: installed ## Plant each known bug; print the first seed of the simulator that finds it.
+	cd tests && ../$(CHECKS)/python -m simulation faults
+
 .PHONY: bench
 bench: installed ## The benchmarks; they need h2load, and compare with etcd if it is there (make system-tools).
 	@command -v h2load >/dev/null || { echo "the benchmarks need h2load: run make system-tools" >&2; exit 1; }

@@ -112,7 +112,7 @@ class Incomplete(RingholdError):
 
 
 class Overloaded(RingholdError):
-    """A limit on concurrent work was hit; `details["retry_after_ms"]` says when to come back. Nothing was applied."""
+    """A limit on work or on room was hit; `details["retry_after_ms"]` says when to come back. Nothing was applied."""
 
     code = Code.RESOURCE_EXHAUSTED
 
@@ -170,6 +170,8 @@ REASONS: Mapping[str, type[RingholdError]] = {
     "INCOMPLETE": Incomplete,
     "OVERLOADED": Overloaded,
     "DEDUPE_FULL": Overloaded,
+    "LOG_FULL": Overloaded,
+    "DISK_FULL": Overloaded,
     "NO_HEALTHY_REPLICA": DataLoss,
     "UNAUTHENTICATED": AccessDenied,
     "PERMISSION_DENIED": AccessDenied,

@@ -22,9 +22,6 @@ from .figures import Figure, Waits
 from .servers import Cluster
 from .workloads import Gateway
 
-FAILS_OVER = False
-"""Whether partitions are taken over; else only the return of their node brings them back."""
-
 KEYS_PER_NODE = 4
 KEYS_APART = 1_000
 """Between the first keys of two kills, so that each samples other partitions."""
@@ -147,8 +144,6 @@ class Kill:
                     await until(lambda: all(writer.acknowledged >= WARM_WRITES for writer in [*warm, *programs]))
                 killed_at = time.monotonic()
                 self._cluster.kill(victim)
-                if not FAILS_OVER:
-                    self._cluster.restart(victim)
                 async with writing(writers_of(keys[dead], sets)) as writers:
                     await until(lambda: first_acknowledged(writers).keys() == set(keys[dead]))
                 before = [(program, program.acknowledged) for program in programs]
@@ -165,8 +160,7 @@ class Kill:
 
     def _settle(self, victim: int) -> float:
         restarted_at = time.monotonic()
-        if FAILS_OVER:
-            self._cluster.restart(victim)
+        self._cluster.restart(victim)
         self._cluster.wait_until_ready()
         self._gateway.wait_until_settled()
         return time.monotonic() - restarted_at

@@ -11,7 +11,8 @@ from ..api.errors import Overloaded, Unavailable
 from ..gossip.member import Member, MemberState
 from ..ring.topology import SYSTEM_GROUP, InvalidTopology, NodeRecord, NodeState, Topology
 from .clock import Clock
-from .consensus.groups import AnchorOutOfRange, Groups, NotLeader
+from .consensus.groups import Groups
+from .consensus.tickets import AnchorOutOfRange, Deposed, NotLeader
 from .founding import EventLog
 from .machine.topology_machine import ChangeKind, ChangeNode, TopologyMachine, TopologyOutcome, TopologyVerdict
 from .topology_store import TopologyStore
@@ -75,7 +76,7 @@ class Admission:
                 await self._admit(newcomer)
             except InvalidTopology as error:
                 self._refuse(newcomer, str(error))
-            except (NotLeader, AnchorOutOfRange, Overloaded, Unavailable, TimeoutError):
+            except (NotLeader, AnchorOutOfRange, Deposed, Overloaded, Unavailable, TimeoutError):
                 return False
         return True
 

@@ -3,11 +3,11 @@
 import random
 from dataclasses import dataclass
 
-from ..api.errors import InDoubt, InvalidRequest, RingholdError, Unavailable
+from ..api.errors import InDoubt, InvalidRequest, Overloaded, RingholdError, Unavailable
 from ..api.proto.ringhold.storage.v1.records_pb2 import Command
 from ..ring.topology import SYSTEM_GROUP, partition_of_group
 from .clock import Clock
-from .consensus.groups import AnchorOutOfRange, NotLeader
+from .consensus.tickets import AnchorOutOfRange, NotLeader
 from .peers.exchange import RequestLost, RequestNotSent
 from .routes import Reaches, Routes
 
@@ -64,7 +64,7 @@ class Attempts:
             self.in_doubt = True
         self._learn(error)
         if not await self.pause():
-            raise self._final() from error
+            raise self._final(error) from error
 
     async def pause(self) -> bool:
         """Wait for a moment before the next attempt; False, and at once, if there is no time left for one."""
@@ -97,9 +97,11 @@ class Attempts:
         if isinstance(error, NotLeader | RequestNotSent | RequestLost | Unavailable):
             self._routes.passed_over(self._group, self.aimed_at, self._reaches)
 
-    def _final(self) -> RingholdError:
+    def _final(self, error: Exception) -> RingholdError:
         if self.in_doubt:
             return self._doubt()
+        if isinstance(error, Overloaded):
+            return error
         needed = len(self._routes.replicas(self._group)) // 2 + 1
         return self._unavailable(f"no leader of {self._name()} answered in time; nothing was applied", needed)
 

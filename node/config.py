@@ -15,13 +15,15 @@ from .storage.cache import CACHE_BYTES_MAX
 
 Address: TypeAlias = tuple[str, int]
 
+READS = ("lease", "quorum")
 ENGINES = ("sqlite", "rocksdb")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
 PARTITIONS_MAX = 65_536
-REPLICATION_FACTOR_DEFAULT = 1
+REPLICATION_FACTOR_DEFAULT = 3
 NODES_MAX = 1_000
 ROW_CACHE_BYTES_MAX = 64 * 1024**3
+DISK_RESERVE_BYTES_MAX = 1024**5
 NAME_LENGTH_MAX = 253  # the longest DNS name, which a pod may carry
 
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
@@ -71,9 +73,15 @@ class NodeConfig:
     replication_factor: int = REPLICATION_FACTOR_DEFAULT
     """Nodes that hold each partition, or all if they are fewer; fixed when the cluster is formed. Of 2·f + 1, f may be
     lost without losing a write or an answer; each costs its share of disk, and a write waits for a majority of them."""
+    reads: str = "lease"
+    """lease: a leader answers reads at once while a majority has promised it so; quorum: it asks a majority each time,
+    which costs a round trip and is for machines whose clocks may stand still unnoticed (hypervisors that pause)."""
     limits: Limits = field(default_factory=Limits)
     row_cache_bytes: int = CACHE_BYTES_MAX
     """Memory for rows that are read often; 0: none. More of them are read without the engine, in a larger process."""
+    disk_reserve_bytes: int | None = None
+    """With less room than this on the device the node takes no Sets and leads no more; None: 256 MiB, but not more
+    than a twentieth of the device; 0: off. Lower, and one burst of writes fills the device, which stops the node."""
     drain_timeout_s: float = 4.0
     """Time for running requests to end at a stop. Longer loses fewer of them and delays the restart."""
     log_level: str = "info"
@@ -121,11 +129,16 @@ class NodeConfig:
             )
         if not 0 <= self.row_cache_bytes <= ROW_CACHE_BYTES_MAX:
             raise ConfigError("row_cache_bytes", f"{self.row_cache_bytes} is not between 0 and {ROW_CACHE_BYTES_MAX}")
+        if self.disk_reserve_bytes is not None and not 0 <= self.disk_reserve_bytes <= DISK_RESERVE_BYTES_MAX:
+            raise ConfigError(
+                "disk_reserve_bytes", f"{self.disk_reserve_bytes} is not between 0 and {DISK_RESERVE_BYTES_MAX}"
+            )
         if not 0 <= self.drain_timeout_s <= 3_600:
             raise ConfigError("drain_timeout_s", f"{self.drain_timeout_s} is not between 0 and 3600 seconds")
 
     def _check_choices(self) -> None:
         check_choice("engine", self.engine, ENGINES)
+        check_choice("reads", self.reads, READS)
         check_choice("log_level", self.log_level, LOG_LEVELS)
         check_choice("log_format", self.log_format, LOG_FORMATS)
 

@@ -17,7 +17,7 @@ from ..api.proto.ringhold.v1 import kv_pb2
 from ..api.status import to_operation_error
 from ..ring.hashing import partition_of
 from ..ring.topology import Topology, group_of_partition
-from .consensus.groups import Applied
+from .consensus.tickets import Applied
 from .router import Proposal, Router
 from .scatter import Scatter, is_stale
 

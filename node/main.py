@@ -40,7 +40,9 @@ from .storage.engine import Engine, EngineFailed
 from .storage.envelope import Damaged
 from .storage.folder import DataFolder, FolderError, Identity
 from .storage.opening import EngineUnavailable, open_engine
+from .storage.space import FolderDevice
 from .supervisor import Supervisor
+from .topology_store import TOPOLOGY_KEY, stored_topology
 
 HARD_MESSAGE_BYTES_MAX_FACTOR = 4
 """Messages up to this multiple of the limit are read, to be refused with a clear error; larger ones by the library."""
@@ -113,10 +115,11 @@ async def running(config: NodeConfig, fail: Callable[[str, BaseException], None]
         identity = begin(folder, config)
         engine = opened(folder, config)
         stack.callback(engine.close)
+        check_adoption(folder, engine)
         guard = ClusterGuard(config.cluster, lambda: node.store.cluster_id)
         exchange = HttpExchange(guard)
         stack.push_async_callback(exchange.close)
-        node = assemble(config, identity, engine, exchange, clock, rng, fail)
+        node = assemble(config, folder, identity, engine, exchange, clock, rng, fail)
         await serve_http(node, engine, guard, listener, config, server, clock, stack)
         try:
             await node.start()
@@ -139,8 +142,15 @@ def opened(folder: DataFolder, config: NodeConfig) -> Engine:
     return CachedEngine(engine, config.row_cache_bytes) if config.row_cache_bytes else engine
 
 
+def check_adoption(folder: DataFolder, engine: Engine) -> None:
+    """Raises FolderError if the folder's identity and its engine do not belong together."""
+    topology = stored_topology(engine, TOPOLOGY_KEY)
+    folder.check_adoption(topology.cluster_id if topology else "")
+
+
 def assemble(
     config: NodeConfig,
+    folder: DataFolder,
     identity: Identity,
     engine: Engine,
     exchange: HttpExchange,
@@ -153,6 +163,9 @@ def assemble(
     known = KnownMembers(engine, lambda name, work: node.supervisor.spawn(name, work))  # noqa: PLW0108 - made below
     logger = get_logger("node").bind(node=settings.name)
 
+    async def remember(cluster_id: str) -> None:
+        await asyncio.to_thread(folder.adopt, cluster_id)
+
     def log(event: str, /, **figures: object) -> None:
         logger.info(event, **figures)
 
@@ -161,6 +174,8 @@ def assemble(
 
     parts = NodeParts(
         engine=engine,
+        device=FolderDevice(config.data_dir),
+        remember_cluster=remember,
         transport=transport,
         gossip_exchange=exchange,
         known_members=known.load(),
@@ -193,7 +208,9 @@ def settings_of(config: NodeConfig, identity: Identity) -> NodeSettings:
         expect=config.expect or (1 if alone else 0),
         partitions=config.partitions,
         replication_factor=config.replication_factor,
+        reads=config.reads,
         engine=config.engine,
+        disk_reserve_bytes=config.disk_reserve_bytes,
         limits=config.limits,
         gossip=local() if loopback else lan(),
     )

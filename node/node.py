@@ -6,13 +6,14 @@ Starting: gossip first, then formation until the node is a member, then the grou
 import asyncio
 import random
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 from .. import __version__
 from ..api.errors import Unavailable
 from ..api.limits import Limits
-from ..api.proto.ringhold.internal.v1.peer_pb2 import Beat, DescribeReply, LedGroup, RaftMessage
+from ..api.proto.ringhold.internal.v1.peer_pb2 import DescribeReply, LedGroup
 from ..api.proto.ringhold.storage.v1.records_pb2 import GroupState
 from ..gossip.agent import GossipAgent, GossipListener
 from ..gossip.config import GossipConfig
@@ -21,11 +22,11 @@ from ..gossip.ports import Exchange as GossipExchange
 from ..ring.topology import SYSTEM_GROUP, NodeRecord, NodeState, Topology, group_of_partition
 from .admission import Admission
 from .clock import Clock
-from .consensus.groups import Groups
+from .consensus.groups import Groups, GroupsConfig
 from .formation import FormationState, seeds_hash
 from .founding import FORMATION_ROUTE, TOPOLOGY_ROUTE, EventLog, Founding
 from .gateway import Gateway
-from .machine.machine import Machine
+from .machine.machine import Machine, hosted_groups
 from .machine.records import RecordMachine
 from .machine.topology_machine import TopologyMachine, load_topology
 from .overview import Overview
@@ -37,10 +38,19 @@ from .scatter import Scatter
 from .service import PeerService
 from .shards import Shards
 from .storage.engine import Engine
+from .storage.space import Device, SpaceWatch
 from .supervisor import Supervisor
-from .topology_store import TopologyStore
+from .topology_store import Remember, TopologyStore
 
 CATCH_UP_PAUSE_S = 0.2
+LEADERS_S_MAX = 5.0
+"""A node whose groups have no leader by then serves all the same: requests wait for one, each within its deadline."""
+
+OFFICES_LOG_S = 0.5
+"""Leaderships come and go by the dozen; so long they are counted before they are logged."""
+
+HAND_OVER_S_MAX = 1.5
+"""How long a stop may take to hand leaderships over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +71,8 @@ class NodeSettings:
     partitions: int
     replication_factor: int
     engine: str
+    disk_reserve_bytes: int | None
+    reads: str
     limits: Limits
     gossip: GossipConfig
 
@@ -75,11 +87,14 @@ class TransportFactory(Protocol):
 class NodeParts:
     """What a node is built on; real in a process, simulated in tests.
 
+    `device` is where the engine lies. `remember_cluster` keeps the id of the adopted cluster outside of the engine.
     `persist_member` and `forget_member` keep what gossip must remember over restarts, `known_members` is what was kept.
     `on_failure(part, error)` must stop the node: something it stands on is broken.
     """
 
     engine: Engine
+    device: Device
+    remember_cluster: Remember
     transport: TransportFactory
     gossip_exchange: GossipExchange
     known_members: tuple[Member, ...]
@@ -102,10 +117,13 @@ class Node:
         self._began = parts.clock.now()
         self._ready = False
         self._draining = False
+        self._groups_are_open = False
+        self._offices: dict[int, None] = {}
+        self._won = self._lost = 0
         self._ready_listeners: list[Callable[[bool], object]] = []
         self._behind = asyncio.Event()
         self.supervisor = Supervisor(parts.on_failure)
-        self.store = TopologyStore(settings.node_id, parts.engine)
+        self.store = TopologyStore(settings.node_id, parts.engine, parts.remember_cluster)
         self.store.on_change(self._topology_changed)
         self._build_groups(parts)
         self._build_gateway(parts)
@@ -114,11 +132,18 @@ class Node:
 
     def _build_groups(self, parts: NodeParts) -> None:
         """What this node owns, and its sessions with others."""
-        self.groups = Groups(self.settings.node_id, parts.engine, parts.clock)
+        settings = self.settings
+        config = GroupsConfig(leases=settings.reads == "lease")
+        self.groups = Groups(settings.node_id, settings.generation, parts.engine, parts.clock, parts.rng, config)
         self.shards = Shards(self.groups)
         service = PeerService(self.groups, self.shards, self.describe, self.supervisor)
         self.transport = parts.transport(lambda: self.store.cluster_id, self.supervisor)
-        self.exchange = Exchange(self.transport, service, Unheard(), self.supervisor)
+        self.exchange = Exchange(self.transport, service, self.groups, self.supervisor)
+        self.space = SpaceWatch(
+            parts.device, parts.engine.reusable_bytes, settings.disk_reserve_bytes, parts.clock, self._space_changed
+        )
+        self.groups.attach(self.exchange)
+        self.groups.on_leader(self._leader_changed)
 
     def _build_gateway(self, parts: NodeParts) -> None:
         """What this node does for clients."""
@@ -183,6 +208,9 @@ class Node:
         """Refuse what is new, answer what was accepted, say good-bye, end; cancelled, it ends all the same."""
         self.begin_drain()
         try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(HAND_OVER_S_MAX):
+                    await self.groups.hand_over()
             await self.groups.drain()
         finally:
             await self.gossip.stop(leave=True)
@@ -240,33 +268,34 @@ class Node:
             version=__version__,
             uptime_s=self._clock.now() - self._began,
             topology_epoch=self.store.current.epoch if self.store.current else 0,
+            reluctant_for=self.groups.reluctant_for,
         )
 
     async def _live(self) -> None:
         self.supervisor.spawn("topology", self._follow_topology())
+        self.supervisor.spawn("space", self.space.run())
         if self.store.current is not None:
             self.supervisor.spawn("seeds", self.founding.check_seeds())
             self._topology_changed(self.store.current)
         await self.founding.run()
-        self._open_groups(self.store.known)
+        self._open_groups()
         self.supervisor.spawn("groups", self.groups.run())
-        if SYSTEM_GROUP in self.groups.hosted:
+        self.supervisor.spawn("timers", self.groups.pulse())
+        self.supervisor.spawn("heartbeats", self.groups.beat())
+        if self.groups.hosts(SYSTEM_GROUP):
             self.supervisor.spawn("admission", self.admission.run())
-        await self._until_leading()
-        self.admission.wake()
+        self._reach_members()
+        await self._until_led()
         self._ready = True
         self._tell_ready()
         self._log("ready", grpc=self.settings.grpc_address, http=self.settings.http_address)
 
-    def _open_groups(self, topology: Topology) -> None:
-        """Take up the founding replicas that epoch 1 gave this node."""
-        node_id = self.settings.node_id
-        if node_id in topology.system_voters:
-            self.groups.open(SYSTEM_GROUP, self._system_machine)
-        for partition, targets in enumerate(topology.targets):
-            if node_id in targets:
-                self.groups.open(group_of_partition(partition), RecordMachine)
-        self.groups.campaign(self.groups.hosted)
+    def _open_groups(self) -> None:
+        """Take up the replicas that are on this node's disk."""
+        for group in hosted_groups(self._engine):
+            make_machine = self._system_machine if group == SYSTEM_GROUP else RecordMachine
+            self.groups.open(group, make_machine, is_new=group in self.store.founded_here)
+        self._groups_are_open = True
 
     def _system_machine(self, group: int, state: GroupState) -> Machine:
         assert group == SYSTEM_GROUP
@@ -274,12 +303,51 @@ class Node:
         assert topology is not None, "the system group's founding replica has no topology"
         return TopologyMachine(state, topology, self.admission.wake)
 
-    async def _until_leading(self) -> None:
-        while len(self.groups.led) < len(self.groups.hosted):
+    async def _until_led(self) -> None:
+        """Return when every group here has a leader; or after a while, for others may have one."""
+        patience_end = self._clock.now() + LEADERS_S_MAX
+        while leaderless := [group for group in self.groups.hosted if not self._is_led(group)]:
+            if self._clock.now() >= patience_end:
+                self._log("without leader", groups=len(leaderless))
+                return
             await self._clock.sleep(0.005)
+
+    def _is_led(self, group: int) -> bool:
+        return self.groups.leads(group) if self.groups.is_leader(group) else self.groups.leader(group)[0] is not None
+
+    def _leader_changed(self, group: int, leader: str | None, term: int) -> None:
+        self.routes.led(group, leader, term)
+        self._tell_offices(group, leader == self.settings.node_id)
+        if group == SYSTEM_GROUP:
+            self.admission.wake()
+
+    def _space_changed(self, is_short: bool) -> None:
+        reserve = self.space.reserve
+        event = "disk full" if is_short else "disk has room again"
+        self._log(event, free=reserve.room.free_bytes, reusable=reserve.reusable_bytes, reserve=reserve.bytes)
+        self.groups.set_full(is_short)
+
+    def _tell_offices(self, group: int, leads: bool) -> None:
+        """Log leaderships that were won and lost, many in one line."""
+        if leads == (group in self._offices):
+            return
+        if leads:
+            self._offices[group] = None
+            self._won += 1
+        else:
+            del self._offices[group]
+            self._lost += 1
+        if self._won + self._lost == 1:
+            self.supervisor.spawn("log of leaderships", self._log_offices())
+
+    async def _log_offices(self) -> None:
+        await self._clock.sleep(OFFICES_LOG_S)
+        won, lost, self._won, self._lost = self._won, self._lost, 0, 0
+        self._log("leaderships", won=won, lost=lost, led=len(self._offices))
 
     def _topology_changed(self, topology: Topology) -> None:
         self.routes.adopt(topology)
+        self.groups.prefer(preferred_leaders(topology))
         self.gossip.update_local(topology_epoch=topology.epoch)
         for node in topology.nodes:
             if node.state is NodeState.REMOVED:
@@ -289,12 +357,13 @@ class Node:
     def _reach_members(self) -> None:
         """Sessions with all other members, where gossip last heard of them."""
         topology = self.store.current
-        if topology is None or topology.node(self.settings.node_id) is None:
+        if topology is None or topology.node(self.settings.node_id) is None or not self._groups_are_open:
             return
         addresses = {}
         for node in topology.nodes:
             if node.id != self.settings.node_id and node.state is not NodeState.REMOVED:
                 addresses[node.id] = self.grpc_address_of(node)
+        self.groups.reach(addresses)
         self.exchange.reach(addresses)
 
     def grpc_address_of(self, node: NodeRecord) -> str:
@@ -379,24 +448,11 @@ class Node:
         )
 
 
+def preferred_leaders(topology: Topology) -> dict[int, str]:
+    """By group the node that should lead it: the first of the targets."""
+    preferred = {group_of_partition(number): targets[0] for number, targets in enumerate(topology.targets)}
+    return {SYSTEM_GROUP: topology.system_voters[0], **preferred}
+
+
 class IdentityTaken(Exception):
     """Two processes run with one node id; this one must stop."""
-
-
-class Unheard:
-    """A `ConsensusPort` of groups that have one replica each: nothing is posted, so there is nothing to hear."""
-
-    def session_began(self, peer_id: str) -> None:
-        """Nobody follows."""
-
-    def session_ended(self, peer_id: str) -> None:
-        """Nobody followed."""
-
-    def receive(self, peer_id: str, messages: Sequence[RaftMessage], heard_beat: int) -> None:
-        """No replica here has another."""
-
-    def beat_received(self, peer_id: str, beat: Beat) -> None:
-        """Nobody is supported."""
-
-    def heard_beat(self, peer_id: str) -> int:
-        return 0

@@ -20,6 +20,9 @@ from .topology_store import TopologyStore
 DESCRIBE_S_MAX = 1.0
 """A node that has not described itself by then is silent."""
 
+NEWS_S_MAX = 0.3
+"""The topology waits so long for news of leaders: what is known of them already will do."""
+
 LIVENESS = {
     MemberState.ALIVE: cluster_pb2.LIVENESS_ALIVE,
     MemberState.SUSPECT: cluster_pb2.LIVENESS_SUSPECT,
@@ -62,7 +65,7 @@ class Overview:
     async def topology(self, deadline: float) -> cluster_pb2.TopologyResponse:
         """Nodes and partitions, with the leaders and log times that the nodes report."""
         topology = self._store.known
-        await self._ask_all(topology, deadline)
+        await self._ask_all(topology, min(NEWS_S_MAX, deadline - self._clock.now()))
         position = {node.id: at for at, node in enumerate(topology.nodes)}
         partitions = []
         for number, targets in enumerate(topology.targets):
@@ -86,7 +89,7 @@ class Overview:
     async def status(self, deadline: float) -> cluster_pb2.StatusResponse:
         """Every node, with its own figures if it answers."""
         topology = self._store.known
-        descriptions = await self._ask_all(topology, deadline)
+        descriptions = await self._ask_all(topology, min(DESCRIBE_S_MAX, deadline - self._clock.now()))
         led = {group.group for described in descriptions.values() for group in described.led}
         missing = [number for number in range(topology.partitions) if group_of_partition(number) not in led]
         return cluster_pb2.StatusResponse(
@@ -119,10 +122,9 @@ class Overview:
             topology_epoch=topology.epoch,
         )
 
-    async def _ask_all(self, topology: Topology, deadline: float) -> dict[str, DescribeReply]:
+    async def _ask_all(self, topology: Topology, timeout_s: float) -> dict[str, DescribeReply]:
         """What each node says of itself, by id; the silent ones are left out. Leaders are learnt on the way."""
-        timeout_s = max(0.001, min(DESCRIBE_S_MAX, deadline - self._clock.now()))
-        described = await asyncio.gather(*(self._ask(node, timeout_s) for node in topology.nodes))
+        described = await asyncio.gather(*(self._ask(node, max(0.001, timeout_s)) for node in topology.nodes))
         answers = {
             node.id: answer for node, answer in zip(topology.nodes, described, strict=True) if answer is not None
         }
@@ -134,6 +136,8 @@ class Overview:
     async def _ask(self, node: NodeRecord, timeout_s: float) -> DescribeReply | None:
         if node.id == self._node_id:
             return self._describe()
+        if not self._router.reaches(node.id):
+            return None
         try:
             reply = await self._router.ask(node.id, 0, Request(describe=DescribeRequest()), timeout_s)
         except (RequestLost, RequestNotSent, RingholdError):
@@ -153,6 +157,7 @@ class Overview:
             engine=described.engine,
             version=described.version,
             uptime_s=described.uptime_s,
+            reluctant_for=described.reluctant_for,
         )
 
     def _node(self, node: NodeRecord) -> cluster_pb2.Node:

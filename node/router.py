@@ -23,8 +23,10 @@ from ..api.proto.ringhold.internal.v1.peer_pb2 import (
 from ..api.proto.ringhold.storage.v1.records_pb2 import VERDICT_EXPIRED, Command, Outcome
 from .attempts import Attempts, AttemptsConfig
 from .clock import Clock
-from .consensus.groups import AnchorOutOfRange, Applied, Groups, NotLeader, ReadAnswer
+from .consensus.groups import Groups
+from .consensus.tickets import AnchorOutOfRange, Applied, Deposed, NotLeader, ReadAnswer
 from .machine.dedupe import DEDUPE_WINDOW_MS
+from .machine.records import grows
 from .peers.exchange import Exchange, RequestLost, RequestNotSent
 from .routes import Routes
 
@@ -112,7 +114,7 @@ class Router:
         while True:
             try:
                 return await self._read_once(self._aim(group, attempts), group, keys, attempts.timeout_s())
-            except (NotLeader, RequestNotSent, RequestLost) as error:
+            except (NotLeader, RequestNotSent, RequestLost, Unavailable) as error:
                 await attempts.failed(error)
 
     async def read_stale(self, group: int, keys: Sequence[bytes], deadline: float) -> ReadAnswer:
@@ -135,8 +137,21 @@ class Router:
                 raise attempts.no_replica() from refusals[-1]
 
     def reaches(self, node_id: str) -> bool:
-        """Whether a request to the node would leave: it is this one, or there is a session with it."""
-        return node_id == self._node_id or self._exchange.connected(node_id)
+        """Whether a request to the node may be answered: it is this one, or there is a session and it was heard lately.
+
+        A node that hangs keeps its sessions, and falls silent.
+        """
+        return node_id == self._node_id or (self._exchange.connected(node_id) and self._groups.hears(node_id))
+
+    def aim(self, group: int) -> str:
+        """Where the next attempt goes: here if this node leads, else to the leader that is known, if it is in reach."""
+        leader, term = self._groups.leader(group)
+        if leader == self._node_id and term >= self._routes.get(group).term:
+            return self._node_id
+        routed = self._routes.leader(group)
+        if not self.reaches(routed):
+            self._routes.passed_over(group, routed, self.reaches)
+        return self._routes.leader(group)
 
     async def propose(self, group: int, command: Command, deadline: float) -> Applied:
         """The outcome of a command: `begin` and `finish` in one."""
@@ -187,9 +202,9 @@ class Router:
             except (NotLeader, RequestNotSent, RequestLost, Unavailable) as error:
                 await attempts.failed(error)
             except RingholdError as error:
-                if not attempts.in_doubt:
+                if not attempts.in_doubt and "moving" not in error.details:
                     raise
-                await attempts.failed(error)  # what this attempt met says nothing of the earlier one
+                await attempts.failed(error)  # what this attempt met says nothing of an earlier one, nor of a next
             except AnchorOutOfRange as error:
                 if attempts.in_doubt or not proposal.chosen_here:
                     raise attempts.expired(error) from error
@@ -200,8 +215,7 @@ class Router:
         return Attempts(self._clock, self._rng, self._routes, self.reaches, self._config, group, deadline, command)
 
     def _aim(self, group: int, attempts: Attempts) -> str:
-        """Where the next attempt goes: here if this node leads, else to the leader that is known."""
-        attempts.aimed_at = self._node_id if self._groups.leads(group) else self._routes.leader(group)
+        attempts.aimed_at = self.aim(group)
         return attempts.aimed_at
 
     def _anchor(self, group: int) -> int:
@@ -212,12 +226,21 @@ class Router:
 
     async def _read_once(self, leader: str, group: int, keys: Sequence[bytes], timeout_s: float) -> ReadAnswer:
         if leader == self._node_id:
-            return self._groups.read(group, keys)
+            await self._confirm(group, timeout_s)
+            return self._groups.read_confirmed(group, keys)
         request = Request(read=ReadRequest(group=group, keys=keys))
         reply = await self.ask(leader, group, request, timeout_s)
         answer = reply.read
         self._routes.heard(group, leader, answer.term, answer.log_time_ms)
         return ReadAnswer([row or None for row in answer.rows], answer.term, answer.log_time_ms)
+
+    async def _confirm(self, group: int, timeout_s: float) -> None:
+        """Have a majority confirm that this node leads. Raises NotLeader, RequestLost."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._groups.confirm(group)
+        except TimeoutError as error:
+            raise RequestLost("no majority has confirmed this leader in time") from error
 
     def _nearest(self, group: int) -> list[str]:
         """Who may have a replica, this node first, then those in reach in any order: so the load is spread."""
@@ -241,7 +264,8 @@ class Router:
         try:
             if leader == self._node_id:
                 encoded = command.SerializeToString()
-                ticket = self._groups.propose(group, encoded, command.anchor_ms, len(command.mutations))
+                mutations = len(command.mutations)
+                ticket = self._groups.propose(group, encoded, command.anchor_ms, mutations, grows=grows(command))
                 return LandingHere(ticket, asyncio.get_running_loop().call_later(timeout_s, give_up, ticket))
             request = Request(propose=propose_request(proposal))
             return LandingElsewhere(leader, self._exchange.request(leader, request, timeout_s))
@@ -269,6 +293,8 @@ class Router:
         if isinstance(landing, LandingHere):
             try:
                 return await landing.ticket
+            except Deposed as error:
+                raise RequestLost(str(error)) from error
             finally:
                 landing.timer.cancel()
         reply = succeeded(await landing.reply, proposal.group)
@@ -358,7 +384,7 @@ def failure_of(error: Exception) -> Failure:
         case AnchorOutOfRange(log_time_ms=log_time_ms):
             metadata = {"log_time_ms": str(log_time_ms)}
             return Failure(reason="ANCHOR_OUT_OF_RANGE", message=str(error), metadata=metadata)
-        case RequestLost():
+        case RequestLost() | Deposed():
             return Failure(reason="LOST", message=str(error))
         case RingholdError():
             return Failure(reason=error.reason, message=error.message, metadata=error.details)

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from ..ring.topology import SYSTEM_GROUP, Topology, group_of_partition
 
 Reaches: TypeAlias = Callable[[str], bool]
-"""Whether a request to this node would leave: it is this one, or there is a session with it."""
+"""Whether a request to this node may be answered: it is this one, or it is connected and was heard lately."""
 
 
 @dataclass(frozen=True, slots=True)

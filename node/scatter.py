@@ -23,7 +23,7 @@ from ..ring.topology import Topology, group_of_partition, partition_of_group
 from . import keyspace, page_token
 from .attempts import AttemptsConfig
 from .clock import Clock
-from .consensus.groups import NotLeader
+from .consensus.tickets import NotLeader
 from .keyspace import Bounds
 from .machine.queries import QuerySpec
 from .merge import InvalidAnswer, Match, Page, ShardAnswer, merge_page
@@ -172,7 +172,7 @@ class Scatter:
     def _by_leader(self, groups: Iterable[int]) -> dict[str, list[int]]:
         by_leader: dict[str, list[int]] = {}
         for group in groups:
-            by_leader.setdefault(self._routes.leader(group), []).append(group)
+            by_leader.setdefault(self._router.aim(group), []).append(group)
         return by_leader
 
     def _by_replica(self, gathered: Gathered) -> dict[str, list[int]]:

@@ -1,5 +1,6 @@
 """Answers the requests of other nodes: the leader's side of what router and scatter ask for."""
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 
@@ -14,16 +15,16 @@ from ..api.proto.ringhold.internal.v1.peer_pb2 import (
     QueryReply,
     QueryRequest,
     ReadReply,
-    ReadRequest,
     Reply,
     Request,
 )
 from ..api.proto.ringhold.storage.v1.records_pb2 import Command
 from ..ring.topology import SYSTEM_GROUP
-from .consensus.groups import AnchorOutOfRange, Groups, NotLeader, ReadAnswer, Ticket
+from .consensus.groups import Groups
+from .consensus.tickets import AnchorOutOfRange, Applied, NotLeader, ReadAnswer
 from .machine.machine import UnknownCommand
-from .machine.records import parse_command
-from .peers.exchange import Respond
+from .machine.records import grows, parse_command
+from .peers.exchange import RequestLost, Respond
 from .router import failure_of
 from .scatter import query_spec
 from .shards import Shards
@@ -46,7 +47,7 @@ class PeerService:
         try:
             match request.WhichOneof("body"):
                 case "read":
-                    respond(Reply(read=self._read(request.read)))
+                    self._read(request, respond)
                 case "propose":
                     self._propose(request.propose, respond)
                 case "propose_many":
@@ -60,20 +61,43 @@ class PeerService:
         except (NotLeader, AnchorOutOfRange, RingholdError) as error:
             respond(Reply(failure=failure_of(error)))
 
-    def _read(self, request: ReadRequest) -> ReadReply:
-        if request.stale:
-            return read_reply(self._groups.read_stale(request.group, request.keys))
-        return read_reply(self._groups.read(request.group, request.keys))
+    def _read(self, request: Request, respond: Respond) -> None:
+        """Answer at once, unless this node leads and must have that confirmed first."""
+        group, keys = request.read.group, request.read.keys
+        if request.read.stale:
+            respond(Reply(read=read_reply(self._groups.read_stale(group, keys))))
+        elif self._groups.is_leader(group) and not self._groups.leads(group):
+            self._supervisor.spawn("read to be confirmed", self._read_confirmed(request, respond))
+        else:
+            respond(Reply(read=read_reply(self._groups.read(group, keys))))
+
+    async def _read_confirmed(self, request: Request, respond: Respond) -> None:
+        try:
+            async with asyncio.timeout(request.timeout_ms / 1000):
+                await self._groups.confirm(request.read.group)
+            respond(Reply(read=read_reply(self._groups.read_confirmed(request.read.group, request.read.keys))))
+        except TimeoutError:
+            respond(Reply(failure=failure_of(RequestLost("no majority has confirmed this leader in time"))))
+        except (NotLeader, RingholdError) as error:
+            respond(Reply(failure=failure_of(error)))
 
     def _propose(self, request: ProposeRequest, respond: Respond) -> None:
-        mutations = len(proposed(request).mutations)
+        command = proposed(request)
 
-        def answer(ticket: Ticket) -> None:
+        def answer(ticket: "asyncio.Future[Applied]") -> None:
+            error = ticket.exception()
+            if error is not None:
+                assert isinstance(error, Exception)
+                respond(Reply(failure=failure_of(error)))
+                return
             applied = ticket.result()
             reply = ProposeReply(outcome=applied.outcome, term=applied.term, log_time_ms=applied.log_time_ms)
             respond(Reply(propose=reply))
 
-        ticket = self._groups.propose(request.group, request.command, request.anchor_ms, mutations)
+        mutations = len(command.mutations)
+        ticket = self._groups.propose(
+            request.group, request.command, request.anchor_ms, mutations, grows=grows(command)
+        )
         ticket.add_done_callback(answer)
 
     def _propose_many(self, request: ProposeManyRequest, respond: Respond) -> None:

@@ -2,10 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 from ..api.errors import DataLoss, Overloaded
-from .consensus.groups import Groups, NotLeader
+from .consensus.groups import Groups
+from .consensus.tickets import NotLeader
 from .machine.queries import QuerySpec, query_in_slices
 from .merge import ShardAnswer
 from .storage.engine import ViewGone
@@ -13,6 +16,9 @@ from .storage.envelope import Damaged
 
 QUERIES_AT_ONCE_MAX = 32
 """Each keeps a view open, and an engine gives the oldest up when there are too many; more wait for their turn."""
+
+CONFIRM_S_MAX = 0.5
+"""A leader that no majority has confirmed by then refuses its group."""
 
 VIEWS_PER_QUERY_MAX = 3
 """A query whose views were given up so often finds the node too busy."""
@@ -58,7 +64,8 @@ class Shards:
         Leadership is checked in the same breath as the view is taken, so the view holds all that was acknowledged.
         Raises DataLoss, Overloaded.
         """
-        return await self._query_in_turn(groups, spec, self._led)
+        confirmed = await self._confirmed(groups)
+        return await self._query_in_turn(groups, spec, partial(self._led, confirmed))
 
     async def query_stale(self, groups: Sequence[int], spec: QuerySpec) -> NodeAnswer:
         """The first matches of those `groups` that this node has replicas of, as they are at one moment of the call.
@@ -76,8 +83,27 @@ class Shards:
                     await asyncio.sleep(0)  # a view that is gone means starting over
         raise Overloaded("OVERLOADED", "too many queries at once on this node", {"retry_after_ms": "100"})
 
-    def _led(self, groups: Sequence[int]) -> Selected:
-        led = [group for group in groups if self._groups.leads(group)]
+    async def _confirmed(self, groups: Sequence[int]) -> frozenset[int]:
+        """The groups whose leader here was in doubt and is confirmed now, so that a view taken later has all."""
+        doubted = [group for group in groups if self._groups.is_leader(group) and not self._groups.leads(group)]
+        if not doubted:
+            return frozenset()
+        confirmed: list[int] = []
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CONFIRM_S_MAX):
+                await asyncio.gather(*(self._confirm(group, confirmed) for group in doubted))
+        return frozenset(confirmed)
+
+    async def _confirm(self, group: int, confirmed: list[int]) -> None:
+        with suppress(NotLeader):
+            await self._groups.confirm(group)
+            confirmed.append(group)
+
+    def _may_read(self, group: int, confirmed: frozenset[int]) -> bool:
+        return self._groups.leads(group) or (group in confirmed and self._groups.is_leader(group))
+
+    def _led(self, confirmed: frozenset[int], groups: Sequence[int]) -> Selected:
+        led = [group for group in groups if self._may_read(group, confirmed)]
         read = set(led)
         return Selected(led, [group for group in groups if group not in read])
 

@@ -1,7 +1,8 @@
 """This node's copy of the topology: durable before anybody hears of it, and never of another cluster (DESIGN 8.5)."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
 from ..ring.topology import Topology
 from .keyspace import node_key
@@ -14,6 +15,10 @@ FOUNDING_KEY = node_key("founding")
 FORMED_KEY = node_key("formed")
 
 
+Remember: TypeAlias = Callable[[str], Awaitable[None]]
+"""Keeps the id of the adopted cluster outside of the engine, durably on return."""
+
+
 class ForeignTopology(Exception):
     """A topology of another cluster was offered to a member."""
 
@@ -21,9 +26,10 @@ class ForeignTopology(Exception):
 class TopologyStore:
     """Holds epoch 1 and the newest topology this node has adopted. `on_change` hears of each, in order of epochs."""
 
-    def __init__(self, node_id: str, engine: Engine) -> None:
+    def __init__(self, node_id: str, engine: Engine, remember: Remember | None = None) -> None:
         self._node_id = node_id
         self._engine = engine
+        self._remember = remember
         self._listeners: list[Callable[[Topology], None]] = []
         self._adopting = asyncio.Lock()
         self._current = stored_topology(engine, TOPOLOGY_KEY)
@@ -88,6 +94,10 @@ class TopologyStore:
         founded = stage_founding_replicas(founding, self._node_id, batch)
         batch.put(FOUNDING_KEY, seal(founding.to_json()))
         await self._store(topology, batch)
+        if self._remember is not None:
+            # After the engine: a crash in between leaves an adoption that nobody has heard of and that has promised
+            # nothing, and the next start remembers it. The other way round it would look like an engine that was lost.
+            await self._remember(topology.cluster_id)
         self._founding, self._founded_here = founding, founded
         self._make_current(topology)
 

@@ -88,7 +88,8 @@ class Topology:
 class NodeStatus:
     """Health and load of a node; all figures are 0 if it was not `reachable`.
 
-    `bytes` counts keys, values and index entries of the partitions led.
+    `bytes` counts keys, values and index entries of the partitions led. `reluctant_for` says why the node wants to lead
+    none, such as "disk full"; empty: it leads what it should.
     """
 
     node: Node
@@ -100,6 +101,7 @@ class NodeStatus:
     engine: str
     version: str
     uptime_s: float
+    reluctant_for: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

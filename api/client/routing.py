@@ -7,7 +7,7 @@ picture costs a detour, never a wrong answer: every node is a gateway.
 import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from math import ldexp
+from math import inf, ldexp
 
 from ...ring.hashing import partition_of
 from ..proto.ringhold.v1 import cluster_pb2
@@ -15,6 +15,7 @@ from ..proto.ringhold.v1.kv_pb2 import Header
 from .config import DOUBLINGS_MAX, ClientConfig
 
 GONE = (cluster_pb2.LIVENESS_DEAD, cluster_pb2.LIVENESS_LEFT)
+SILENT = (*GONE, cluster_pb2.LIVENESS_SUSPECT)
 
 
 @dataclass(slots=True)
@@ -42,6 +43,7 @@ class Routing:
         self._rng = rng
         self._addresses: Sequence[str] = self._endpoints
         self._avoided: dict[str, Avoidance] = {}
+        self._silent: set[str] = set()
         self._leaders: list[str | None] = []
         self._replicas: list[Sequence[str]] = []
         self._log_times: dict[int, LogTime] = {}
@@ -70,7 +72,7 @@ class Routing:
             return leader
         untried = [address for address in self._addresses if address not in tried] or self._addresses
         well = [address for address in untried if not self._is_avoided(address, now)]
-        return self._rng.choice(well) if well else min(untried, key=lambda address: self._avoided[address].until)
+        return self._rng.choice(well) if well else min(untried, key=self._avoided_until)
 
     def choose_replica(self, partition: int | None, tried: Collection[str], now: float) -> str:
         """The endpoint to ask for what any replica has: the first one that is well and untried, else as `choose`."""
@@ -102,6 +104,7 @@ class Routing:
         served = {at: node.grpc_address for at, node in enumerate(topology.nodes) if _serves(node)}
         self._addresses = tuple(dict.fromkeys((*self._endpoints, *served.values())))
         self._avoided = {at: avoidance for at, avoidance in self._avoided.items() if at in self._addresses}
+        self._silent = {node.grpc_address for node in topology.nodes if node.liveness in SILENT}
         self._leaders = [served.get(p.leader) if p.HasField("leader") else None for p in topology.partitions]
         self._replicas = [[served[at] for at in p.replicas if at in served] for p in topology.partitions]
         for number, partition in enumerate(topology.partitions):
@@ -127,8 +130,9 @@ class Routing:
         return known.value_ms
 
     def answered(self, address: str) -> None:
-        """The endpoint is well."""
+        """The endpoint is well, whatever is said of it."""
         self._avoided.pop(address, None)
+        self._silent.discard(address)
 
     def failed(self, address: str, now: float) -> None:
         """The endpoint did not serve: try it last for a while, and find out who leads instead."""
@@ -149,8 +153,11 @@ class Routing:
         return self._replicas[partition] if partition is not None and partition < len(self._replicas) else ()
 
     def _is_avoided(self, address: str, now: float) -> bool:
+        return address in self._silent or now < self._avoided_until(address)
+
+    def _avoided_until(self, address: str) -> float:
         avoidance = self._avoided.get(address)
-        return avoidance is not None and now < avoidance.until
+        return -inf if avoidance is None else avoidance.until
 
     def _learn_rumour(self, partition: int, value_ms: int, now: float) -> None:
         # A gateway that is not the leader may say the same old time for ever: only a newer one counts as learnt now.

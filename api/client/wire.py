@@ -184,6 +184,7 @@ def node_status_of(status: cluster_pb2.NodeStatus) -> NodeStatus:
         engine=status.engine,
         version=status.version,
         uptime_s=status.uptime_s,
+        reluctant_for=tuple(status.reluctant_for),
     )
 
 

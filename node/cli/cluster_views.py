@@ -56,7 +56,17 @@ def status_table(status: "ClusterStatus") -> "RenderableType":
     for node in status.nodes:
         table.add_row(*node_cells(node))
     title = Text(f"cluster {status.cluster_name}  id {status.cluster_id}  epoch {status.epoch}", style="bold")
-    return Group(title, table, *unavailable_lines(status))
+    return Group(title, table, *reluctance_lines(status), *unavailable_lines(status))
+
+
+def reluctance_lines(status: "ClusterStatus") -> list["Text"]:
+    from rich.text import Text
+
+    return [
+        Text(f"{each.node.name} takes no leaderships: {', '.join(each.reluctant_for)}", style="yellow")
+        for each in status.nodes
+        if each.reluctant_for
+    ]
 
 
 def unavailable_lines(status: "ClusterStatus") -> list["Text"]:

@@ -58,6 +58,13 @@ def serve(
     replication_factor: Annotated[
         str | None, setting("Nodes that hold each partition of a new cluster, for ever. Default 3.", "RF")
     ] = None,
+    reads: Annotated[
+        str | None,
+        setting("Who vouches for a leader: its lease, or a majority each time. Default lease.", "lease|quorum"),
+    ] = None,
+    disk_reserve_bytes: Annotated[
+        str | None, setting("Take no Sets with less room on the disk. Default 256 MiB, at most 5 % of it.", "BYTES")
+    ] = None,
     log_level: Annotated[
         str | None, setting("The least important events to log. Default info.", "debug|info|warning|error")
     ] = None,

@@ -1,140 +1,153 @@
-"""All groups of a node: many logs, one write and one sync per tick.
+"""All groups of a node: many logs that share one write, one sync and one frame per peer and tick (DESIGN section 7).
 
-While a sync is under way new commands gather in the groups' open entries. The next tick applies what that sync has
-committed and appends what has gathered in one engine write, answers, and syncs again. See docs/architecture.md.
+Here are the groups as the rest of the node sees them, with their timers; the tick itself is in ticks.py.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from itertools import chain
-from typing import NamedTuple, TypeAlias
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import ceil, inf
 
 from ...api.errors import DataLoss, Overloaded, Unavailable
 from ...api.limits import KIB, MIB, too_large
-from ...api.proto.ringhold.storage.v1.records_pb2 import GroupState, HardState, LogEntry
-from ...ring.topology import partition_of_group
+from ...api.proto.ringhold.internal.v1.peer_pb2 import Beat, RaftMessage
+from ...api.proto.ringhold.storage.v1.records_pb2 import GroupState
+from ...ring.topology import SYSTEM_GROUP, partition_of_group
 from .. import keyspace
 from ..clock import Clock
-from ..gathering import gathered
 from ..machine.dedupe import DEDUPE_WINDOW_MS
 from ..machine.machine import Machine, load_state
-from ..machine.staged import Staged
-from ..storage.engine import Engine, View, WriteBatch
-from ..storage.envelope import Damaged, seal, unseal
-from .core import Committed, Recovered, Replica
+from ..storage.engine import Engine, View
+from ..storage.envelope import Damaged, unseal
+from .applying import Applier, SliceConfig
+from .core import Replica
+from .handover import Handovers, disk_full
+from .heart import Heart
+from .recovery import recovered
+from .support import BEAT_S, DRIFT_MAX, RESTART_HOLD_S, Support
+from .tickets import Admission, AnchorOutOfRange, Applied, NotLeader, ReadAnswer, Waiting
+from .ticks import LeaderListener, Ticks, Wire, not_leader
 
 ANCHOR_AHEAD_MS_MAX = 24 * 3600 * 1000
 """How far an anchor may lie ahead of the log time, which falls back when an idle group changes its leader."""
 
+PULSE_S = 0.05
+"""Between two looks at every replica's timers."""
 
-class NotLeader(Exception):
-    """This node does not lead the group; `leader` is who may (None: unknown), in `term`. Nothing was appended."""
+PULSES_PER_SLICE = 256
 
-    def __init__(self, group: int, leader: str | None, term: int) -> None:
-        super().__init__(f"this node does not lead group {group}")
-        self.group = group
-        self.leader = leader
-        self.term = term
+SYNC_STUCK_S = 1.0
+"""A sync that takes longer makes the node hand its leaderships over (DESIGN section 7)."""
 
-
-class AnchorOutOfRange(Exception):
-    """The anchor lies outside the dedupe window, whose newest end is `log_time_ms`. Nothing was appended."""
-
-    def __init__(self, log_time_ms: int) -> None:
-        super().__init__("the anchor lies outside the dedupe window")
-        self.log_time_ms = log_time_ms
-
-
-class Applied(NamedTuple):
-    """The outcome of a command (encoded), and where it was made."""
-
-    outcome: bytes
-    term: int
-    log_time_ms: int
-
-
-Ticket: TypeAlias = asyncio.Future[Applied]
-
-
-class ReadAnswer(NamedTuple):
-    """The stored rows under the keys asked for, in their order (None: absent).
-
-    `behind_ms`: what was acknowledged so long before the read, or earlier, is in them; None: unknown.
-    """
-
-    rows: Sequence[bytes | None]
-    term: int
-    log_time_ms: int
-    behind_ms: int | None = 0
-
-
-class Work(NamedTuple):
-    """A committed entry of a group, and the keys that applying it will read."""
-
-    group: int
-    committed: Committed[Ticket]
-    reads: Sequence[bytes]
+SYNC_CALM_S = 5.0
+"""So long after a stuck sync it leads no more: a disk that hung may hang again, and each time its writes wait."""
 
 
 @dataclass(frozen=True, slots=True)
 class GroupsConfig:
-    """Bounds of a tick.
+    """Bounds of a node's groups.
 
     commands_waiting_max, bytes_waiting_max: commands without an outcome on this node; more are refused as overload.
-    reads_per_slice_max, bytes_per_slice_max: what is applied before the event loop gets its turn again, and so also the
-    most that one entry takes. A command reads its record and the row of each mutation, at 15 to 20 microseconds each,
-    all that follows included (P8: 5 ms).
-    bytes_per_tick_max: appended by all groups together in one write; groups that find no room wait for the next tick.
+    bytes_per_tick_max: stored by all groups together in one write; groups that find no room wait for the next tick.
     answer_bytes_max: rows read for one batch from one group; more are refused, for answers have a limit too.
-    applied_log_max: applied entries that stay in the log until they are dropped together. Lower: more work per tick.
+    log_entries_max: of one group. The log is kept while a member lacks it; a group whose log is full takes no commands.
+    leases: False: every read asks a majority, as it must where a hypervisor may stop the clock (DESIGN section 7).
     """
 
     commands_waiting_max: int = 16_384
     bytes_waiting_max: int = 64 * MIB
-    reads_per_slice_max: int = 192
-    bytes_per_slice_max: int = 64 * KIB
     bytes_per_tick_max: int = 512 * KIB
-    applied_log_max: int = 256
     answer_bytes_max: int = 3 * MIB
+    log_entries_max: int = 1_000_000
+    leases: bool = True
+    slices: SliceConfig = field(default_factory=SliceConfig)
 
 
 class Groups:
-    """The replicas of this node. `run` is its one loop; everything else is called between two of its awaits."""
+    """The replicas of this node. `run` and `pulse` are its loops; everything else is called between their awaits."""
 
-    def __init__(self, node_id: str, engine: Engine, clock: Clock, config: GroupsConfig | None = None) -> None:
+    def __init__(
+        self,
+        node_id: str,
+        generation: int,
+        engine: Engine,
+        clock: Clock,
+        rng: random.Random,
+        config: GroupsConfig | None = None,
+    ) -> None:
         self._node_id = node_id
         self._engine = engine
         self._clock = clock
+        self._rng = rng
         self._config = config or GroupsConfig()
-        self._replicas: dict[int, Replica[Ticket]] = {}
-        self._machines: dict[int, Machine] = {}
-        self._dirty: dict[int, None] = {}
-        self._commands_waiting = 0
-        self._bytes_waiting = 0
-        self._work = asyncio.Event()
-        self._applied_log: list[bytes] = []
-        self._campaigned: list[tuple[int, int]] = []
-        self._all_answered = asyncio.Event()
-        self._all_answered.set()
+        self._may_vote_from = clock.now() + RESTART_HOLD_S
+        self._support = Support(generation)
+        self._replicas: dict[int, Replica[Waiting]] = {}
+        self._applier = Applier(engine, self._config.slices)
+        self._admission = Admission(self._config.commands_waiting_max, self._config.bytes_waiting_max)
+        self._heart = Heart(self._support, self._replicas.values)
+        self._handovers = Handovers(node_id, self._support)
+        self._ticks = Ticks(
+            engine, clock, self._replicas, self._applier, self._admission, self._config.bytes_per_tick_max
+        )
+        self._ticks.leader_listeners.append(self._leader_changed)
+        self._peers: Sequence[str] = ()
+        self._calm_at = -inf
         self._closed = False
+        self._is_full = False
 
-    def open(self, group: int, make_machine: Callable[[int, GroupState], Machine]) -> None:
-        """Take up the replica of a group from what the engine holds, and campaign at the next tick."""
-        state, recovered = self._recover(group)
-        self._machines[group] = make_machine(group, state)
-        self._replicas[group] = Replica(self._node_id, recovered)
+    # What the node tells it
 
-    def campaign(self, groups: Iterable[int]) -> None:
-        """Store the votes and first entries of these groups; `run` makes them durable."""
-        batch = WriteBatch()
-        for group in groups:
-            vote, entries = self._replicas[group].campaign(self._clock.now())
-            put_vote(batch, group, vote)
-            put_entries(batch, group, entries)
-            self._campaigned.append((group, entries[-1][0]))
-        self._engine.write(batch)
-        self._work.set()
+    def attach(self, wire: Wire) -> None:
+        """Send by this from now on."""
+        self._ticks.wire = wire
+
+    def reach(self, peers: Iterable[str]) -> None:
+        """Exchange heartbeats with these nodes."""
+        self._peers = tuple(peers)
+
+    def prefer(self, leaders: Mapping[int, str]) -> None:
+        """Which node should lead each group, while it can."""
+        self._handovers.preferred = leaders
+
+    def set_reluctant(self, reason: str, is_on: bool) -> None:
+        """Begin or end a reason not to lead: leaderships are handed over, and none are taken."""
+        self._handovers.set_reluctant(reason, is_on)
+
+    def set_full(self, is_full: bool) -> None:
+        """Begin or end to refuse commands that grow, for want of room; leaderships go to nodes that have some."""
+        self._is_full = is_full
+        self.set_reluctant("disk full", is_full)
+
+    def on_leader(self, listener: LeaderListener) -> None:
+        """Call `listener(group, leader or None, term)` whenever a replica here learns who leads."""
+        self._ticks.leader_listeners.append(listener)
+
+    def open(self, group: int, make_machine: Callable[[int, GroupState], Machine], *, is_new: bool = False) -> None:
+        """Take up the replica of a group from what the engine holds. `is_new`: it was founded in this process.
+
+        What was there before may be bound by promises that were forgotten, so it waits before it votes (DESIGN
+        section 7). Raises Damaged.
+        """
+        state = load_state(self._engine, group)
+        found = recovered(self._engine, group, self._node_id, state)
+        self._applier.machines[group] = make_machine(group, state)
+        replica: Replica[Waiting] = Replica(
+            group,
+            self._node_id,
+            found,
+            self._support,
+            self._rng,
+            may_vote_from=-inf if is_new else self._may_vote_from,
+            leases=self._config.leases,
+        )
+        self._replicas[group] = replica
+        if replica.is_sole_voter:
+            replica.campaign(self._clock.now())
+            self._ticks.settle(replica)
+
+    # What others ask
 
     @property
     def hosted(self) -> Sequence[int]:
@@ -142,18 +155,45 @@ class Groups:
 
     @property
     def led(self) -> Sequence[int]:
-        return [group for group, replica in self._replicas.items() if replica.may_read]
+        """The groups whose reads this node may answer."""
+        now = self._clock.now()
+        return [group for group, replica in self._replicas.items() if replica.may_read(now)]
+
+    @property
+    def leaderless(self) -> int:
+        """How many replicas here know of no leader."""
+        return sum(replica.leader is None for replica in self._replicas.values())
+
+    @property
+    def longest_log(self) -> int:
+        """Entries of the longest log here: it grows while a replica is away, up to `log_entries_max`."""
+        return max((replica.log.last_index - replica.log.first_index for replica in self._replicas.values()), default=0)
 
     @property
     def commands_waiting(self) -> int:
-        return self._commands_waiting
+        return self._admission.commands
 
     @property
     def bytes_waiting(self) -> int:
-        return self._bytes_waiting
+        return self._admission.bytes
+
+    @property
+    def reluctant_for(self) -> Sequence[str]:
+        """Why this node wants no leaderships; empty: it takes them."""
+        return self._handovers.reasons
+
+    @property
+    def sync_running_s(self) -> float:
+        """How long the sync under way has taken so far; 0 if there is none."""
+        return self._ticks.sync_running_s
+
+    @property
+    def sync_s_max(self) -> float:
+        """The longest that a sync has taken in this life, the one under way included."""
+        return self._ticks.sync_s_max
 
     def machine(self, group: int) -> Machine:
-        return self._machines[group]
+        return self._applier.machines[group]
 
     def term(self, group: int) -> int:
         return self._replicas[group].term
@@ -161,205 +201,223 @@ class Groups:
     def log_time_ms(self, group: int) -> int:
         return self._replicas[group].log_time_ms(self._clock.now())
 
-    def leads(self, group: int) -> bool:
-        """Whether this node may answer reads of the group now."""
+    def hosts(self, group: int) -> bool:
+        """Whether a replica of the group is here."""
+        return group in self._replicas
+
+    def leader(self, group: int) -> tuple[str | None, int]:
+        """Who leads the group as far as the replica here knows, and its term; (None, 0) without a replica."""
         replica = self._replicas.get(group)
-        return replica is not None and replica.may_read
+        return (replica.leader, replica.term) if replica is not None else (None, 0)
+
+    def is_leader(self, group: int) -> bool:
+        """Whether the replica here leads, or believes so: it takes commands, and reads once they are confirmed."""
+        replica = self._replicas.get(group)
+        return replica is not None and replica.leads
+
+    def leads(self, group: int) -> bool:
+        """Whether this node may answer reads of the group now: the clock is looked at before any row is."""
+        replica = self._replicas.get(group)
+        return replica is not None and replica.may_read(self._clock.now())
+
+    async def confirm(self, group: int) -> None:
+        """Return once reads that begin before that return see everything acknowledged before the call (ReadIndex).
+
+        Raises NotLeader. Waits for as long as no majority answers: the caller sets the time.
+        """
+        replica = self._replicas.get(group)
+        if replica is None or not replica.leads:
+            raise self._not_leader(group)
+        ticket = Waiting(asyncio.get_running_loop().create_future(), 0)
+        replica.confirm(ticket, self._clock.now())
+        self._ticks.settle(replica)
+        await ticket.future
 
     def read(self, group: int, keys: Sequence[bytes]) -> ReadAnswer:
-        """The rows under `keys`, linearizable. Raises NotLeader, DataLoss."""
-        return self._read(self._leading(group), group, keys)
+        """The newest rows under `keys`, for a group that `leads`. Raises NotLeader, DataLoss, InvalidRequest."""
+        now = self._clock.now()
+        replica = self._replicas.get(group)
+        if replica is None or not replica.may_read(now):
+            raise self._not_leader(group)
+        return ReadAnswer(self._rows(group, keys), replica.term, replica.log_time_ms(now))
+
+    def read_confirmed(self, group: int, keys: Sequence[bytes]) -> ReadAnswer:
+        """The rows under `keys` right after `confirm` has returned, before anything else was awaited.
+
+        Raises NotLeader if the office was lost in that very moment: a follower may apply what its new leader has not
+        applied yet, and nobody must be shown that before it is sure to be seen by all. Also DataLoss, InvalidRequest.
+        """
+        replica = self._replicas[group]
+        if not replica.has_applied_own_term:
+            raise self._not_leader(group)
+        return ReadAnswer(self._rows(group, keys), replica.term, replica.log_time_ms(self._clock.now()))
 
     def read_stale(self, group: int, keys: Sequence[bytes]) -> ReadAnswer:
-        """The rows under `keys` as this node's replica has them. Raises NotLeader if there is none, DataLoss."""
-        behind_ms = self.behind_ms(group)
-        return self._read(self._replicas[group], group, keys)._replace(behind_ms=behind_ms)
+        """The rows that this replica has. Raises NotLeader if there is none here, DataLoss, InvalidRequest."""
+        replica = self._replicas.get(group)
+        if replica is None:
+            raise self._not_leader(group)
+        now = self._clock.now()
+        return ReadAnswer(self._rows(group, keys), replica.term, replica.log_time_ms(now), self.behind_ms(group))
 
     def behind_ms(self, group: int) -> int | None:
-        """How far this node's replica may be behind what is acknowledged (None: unknown).
+        """How old the rows here may be, at most; None if nobody has vouched for them yet. Raises NotLeader without any.
 
-        Raises NotLeader if no replica that may be read is here.
+        Since a moment of this clock after which the leader, by a lease, named a commit index that is applied here. The
+        clocks' difference is added, for whoever measures by another one. Raises NotLeader if there is no replica here.
         """
         replica = self._replicas.get(group)
         if replica is None:
-            raise NotLeader(group, None, 0)
-        return 0 if replica.may_read else None
+            raise self._not_leader(group)
+        now = self._clock.now()
+        if replica.may_read(now):
+            return 0
+        as_of = replica.freshness.as_of(replica.applied_index)
+        return None if as_of is None else ceil((now - as_of) * 1000 * (1 + DRIFT_MAX))
 
-    def leader(self, group: int) -> tuple[str | None, int]:
-        """Who leads the group as far as this node knows (None: it does not), and in which term."""
+    def view(self) -> View:
+        """The engine as it is now, for queries over groups that `leads` says yes to in the same breath."""
+        return self._engine.snapshot()
+
+    def propose(
+        self, group: int, command: bytes, anchor_ms: int, mutations: int = 1, *, grows: bool = True
+    ) -> "asyncio.Future[Applied]":
+        """Append a command to the group's log; the future is its outcome once it is committed and applied.
+
+        `mutations` is how many it has: an entry and a slice of applying take only so many. `grows`: it may leave more
+        stored than before; a full node refuses it, but for the system group's, since a new node may be what it needs.
+        The future raises NotLeader (never appended) or Deposed (in doubt). Raises NotLeader, AnchorOutOfRange,
+        Overloaded, Unavailable: then nothing was appended, nor ever will be.
+        """
+        if self._closed:
+            raise Unavailable("DRAINING", "this node is stopping")
         replica = self._replicas.get(group)
-        if replica is None:
-            return None, 0
-        return self._node_id if replica.leads else None, replica.term
+        if replica is None or not replica.leads:
+            raise self._not_leader(group)
+        if self._is_full and grows and group != SYSTEM_GROUP:
+            raise disk_full(self._handovers.has_willing_heir(replica, self._clock.now()))
+        log_time_ms = replica.log_time_ms(self._clock.now())
+        if not log_time_ms - DEDUPE_WINDOW_MS < anchor_ms <= log_time_ms + ANCHOR_AHEAD_MS_MAX:
+            raise AnchorOutOfRange(log_time_ms)
+        if replica.log.last_index - replica.log.first_index >= self._config.log_entries_max:
+            message = f"the log of group {group} is full: a replica has been away for too long"
+            raise Overloaded("LOG_FULL", message, {"retry_after_ms": "1000"})
+        waiting = self._admission.admit(len(command))
+        replica.propose(command, waiting, mutations)
+        self._ticks.touch(group)
+        return waiting.future
 
-    def _read(self, replica: Replica[Ticket], group: int, keys: Sequence[bytes]) -> ReadAnswer:
+    # What other nodes say
+
+    def session_began(self, peer_id: str) -> None:
+        """Frames flow between this node and the peer from now on; what was under way before may be lost."""
+        self._session_changed(peer_id)
+
+    def session_ended(self, peer_id: str) -> None:
+        self._session_changed(peer_id)
+
+    def _session_changed(self, peer_id: str) -> None:
+        now = self._clock.now()
+        self._support.break_off(peer_id, now)
+        for replica in self._replicas.values():
+            replica.session_changed(peer_id, now)
+
+    def receive(self, peer_id: str, messages: Sequence[RaftMessage], heard_beat: int) -> None:
+        """The consensus messages of a frame. None was made before the peer had heard our beat of that number."""
+        now = self._clock.now()
+        sent_after = self._support.sent_at(peer_id, heard_beat) if heard_beat else None
+        for message in messages:
+            replica = self._replicas.get(message.group)
+            if replica is not None:
+                replica.step(peer_id, message, now, sent_after)
+                self._ticks.settle(replica)
+
+    def beat_received(self, peer_id: str, beat: Beat) -> None:
+        now = self._clock.now()
+        self._heart.hear(peer_id, beat, now)
+        if beat.differs:
+            for replica in self._replicas.values():
+                if replica.office is not None and replica.office.wake(peer_id, now):
+                    self._ticks.settle(replica)
+
+    def hears(self, peer_id: str) -> bool:
+        """Whether the peer's heartbeats come: it does not hang, as far as this node knows."""
+        return self._support.is_alive(peer_id, self._clock.now())
+
+    def heard_beat(self, peer_id: str) -> int:
+        """The number of the newest beat heard of the peer in this session."""
+        return self._support.heard_beat(peer_id)
+
+    # Its loops
+
+    async def run(self) -> None:
+        """Tick for ever. Raises EngineFailed, Damaged (the node stops); what was accepted by then stays unanswered."""
+        try:
+            await self._ticks.run()
+        finally:
+            self._closed = True
+
+    async def pulse(self) -> None:
+        """Look at the replicas' timers for ever, and at the sync under way."""
+        while True:
+            await self._clock.sleep(PULSE_S)
+            for count, replica in enumerate(list(self._replicas.values()), 1):
+                if replica.pulse(self._clock.now()):
+                    self._ticks.settle(replica)
+                if self._applier.may_drop_log(replica):
+                    self._ticks.touch(replica.group)  # a group whose log is full has no other reason for a tick
+                if count % PULSES_PER_SLICE == 0:
+                    await asyncio.sleep(0)
+            now = self._clock.now()
+            if self.sync_running_s >= SYNC_STUCK_S:
+                self._calm_at = now + SYNC_CALM_S
+            self._handovers.set_reluctant("sync stuck", now < self._calm_at)
+            self._ticks.catch_up()
+            for replica in self._handovers.begin(self._replicas.values(), now):
+                self._ticks.settle(replica)
+
+    async def beat(self) -> None:
+        """Send heartbeats for ever."""
+        while True:
+            now = self._clock.now()
+            reluctant = self._handovers.is_reluctant
+            for peer in self._peers:
+                if self._ticks.wire is not None:
+                    self._ticks.wire.send_beat(peer, self._heart.beat(peer, now, reluctant=reluctant))
+            await self._clock.sleep(BEAT_S)
+
+    async def hand_over(self) -> None:
+        """Return when no group is led here that another node could lead; for ever refuse to lead from now on."""
+        self.set_reluctant("draining", True)
+        while any(
+            replica.leads and self._handovers.has_successor(replica, self._clock.now())
+            for replica in self._replicas.values()
+        ):
+            await self._clock.sleep(PULSE_S / 2)
+
+    async def drain(self) -> None:
+        """Refuse new commands and return when all accepted ones are answered, or `run` has ended and none will be."""
+        self._closed = True
+        await self._admission.none_left.wait()
+
+    def _leader_changed(self, group: int, leader: str | None, term: int) -> None:
+        if leader == self._node_id:
+            self._handovers.took_office(group, self._clock.now())
+
+    def _not_leader(self, group: int) -> NotLeader:
+        replica = self._replicas.get(group)
+        return NotLeader(group, None, 0) if replica is None else not_leader(replica)
+
+    def _rows(self, group: int, keys: Sequence[bytes]) -> list[bytes | None]:
         if len(keys) == 1:
             stored: Sequence[bytes | None] = (self._engine.get(keyspace.row_key(group, keys[0])),)
         else:
             stored = self._engine.get_many([keyspace.row_key(group, key) for key in keys])
             check_answer_size(stored, self._config.answer_bytes_max)
         try:
-            rows = [None if sealed is None else unseal(sealed) for sealed in stored]
+            return [None if sealed is None else unseal(sealed) for sealed in stored]
         except Damaged as error:
             raise lost(group, error) from error
-        return ReadAnswer(rows, replica.term, replica.log_time_ms(self._clock.now()))
-
-    def view(self) -> View:
-        """The engine as it is now, for queries over groups that `leads` says yes to in the same breath."""
-        return self._engine.snapshot()
-
-    def propose(self, group: int, command: bytes, anchor_ms: int, mutations: int = 1) -> asyncio.Future[Applied]:
-        """Append a command to the group's log; the future is its outcome once it is durable and applied.
-
-        `mutations` is how many it has: an entry and a slice of applying take only so many.
-        Raises NotLeader, AnchorOutOfRange, Overloaded, Unavailable: then nothing was appended, nor ever will be.
-        """
-        if self._closed:
-            raise Unavailable("DRAINING", "this node is stopping")
-        replica = self._leading(group)
-        log_time_ms = replica.log_time_ms(self._clock.now())
-        if not log_time_ms - DEDUPE_WINDOW_MS < anchor_ms <= log_time_ms + ANCHOR_AHEAD_MS_MAX:
-            raise AnchorOutOfRange(log_time_ms)
-        self._admit(len(command))
-        ticket: Ticket = asyncio.get_running_loop().create_future()
-        replica.propose(command, ticket, mutations)
-        self._dirty[group] = None
-        self._work.set()
-        return ticket
-
-    async def run(self) -> None:
-        """Tick for ever. Raises EngineFailed, Damaged (the node stops); what was accepted by then stays unanswered."""
-        try:
-            while True:
-                await self._work.wait()
-                if self._commands_waiting > 1:
-                    await gathered(lambda: self._commands_waiting)
-                self._work.clear()
-                appended = await self._write_tick()
-                if appended:
-                    await self._engine.sync()
-                    self._persisted(appended)
-        finally:
-            self._closed = True
-            self._all_answered.set()
-
-    async def drain(self) -> None:
-        """Refuse new commands and return when all accepted ones are answered, or `run` has ended and none will be."""
-        self._closed = True
-        await self._all_answered.wait()
-
-    async def _write_tick(self) -> list[tuple[int, int]]:
-        """Apply what is committed, in slices, and append what is ready with the last: (group, last index) of that."""
-        slices = self._take_committed()
-        for committed in slices[:-1]:
-            self._write_slice(committed, WriteBatch())
-            await asyncio.sleep(0)
-        batch = WriteBatch()
-        appended = self._append_ready(batch)
-        self._write_slice(slices[-1], batch)
-        return appended
-
-    def _take_committed(self) -> list[list[Work]]:
-        """Committed entries, cut into slices that the event loop can bear; at least one slice."""
-        slices: list[list[Work]] = [[]]
-        config = self._config
-        reads = size = 0
-        for group in self._dirty:
-            for committed in self._replicas[group].take_committed():
-                work = Work(group, committed, self._machines[group].reads(committed.index, committed.entry))
-                reads += len(work.reads)
-                size += committed.entry.ByteSize()
-                if slices[-1] and (reads > config.reads_per_slice_max or size > config.bytes_per_slice_max):
-                    slices.append([])
-                    reads, size = len(work.reads), committed.entry.ByteSize()
-                slices[-1].append(work)
-        return slices
-
-    def _append_ready(self, batch: WriteBatch) -> list[tuple[int, int]]:
-        """Put one entry for each group with open commands into the batch; what does not fit waits for the next tick."""
-        now, config = self._clock.now(), self._config
-        appended: list[tuple[int, int]] = []
-        size = 0
-        dirty, self._dirty = self._dirty, {}
-        for group in dirty:
-            replica = self._replicas[group]
-            if size < config.bytes_per_tick_max:
-                entries = replica.ready(now, config.reads_per_slice_max // 2, config.bytes_per_slice_max)
-                put_entries(batch, group, entries)
-                appended += [(group, index) for index, _ in entries]
-                size += sum(entry.ByteSize() for _, entry in entries)
-            if replica.has_open:
-                self._dirty[group] = None
-        appended += self._campaigned
-        self._campaigned = []
-        return appended
-
-    def _write_slice(self, slice_: list[Work], batch: WriteBatch) -> None:
-        """Rows, index entries, outcomes and state change in one atomic write; then the answers go out (P4)."""
-        staged = Staged(self._engine, batch)
-        staged.prefetch(chain.from_iterable(work.reads for work in slice_))
-        answers = [(work.group, work.committed, self._apply(work, staged)) for work in slice_]
-        self._drop_applied(staged)
-        if batch:
-            self._engine.write(batch)
-        for group, committed, outcomes in answers:
-            self._replicas[group].applied(committed.index)
-            self._answer(self._replicas[group].term, committed, outcomes)
-
-    def _apply(self, work: Work, staged: Staged) -> list[bytes]:
-        """Apply an entry; the log drops it later, for the sole voter has nobody to send it to."""
-        outcomes = self._machines[work.group].apply(work.committed.index, work.committed.entry, staged)
-        self._applied_log.append(keyspace.log_key(work.group, work.committed.index))
-        return outcomes
-
-    def _drop_applied(self, staged: Staged) -> None:
-        """Delete applied entries from the log, many at once: neighbours lie in the same pages."""
-        if len(self._applied_log) >= self._config.applied_log_max:
-            for key in self._applied_log:
-                staged.delete(key)
-            self._applied_log = []
-
-    def _answer(self, term: int, committed: Committed[Ticket], outcomes: list[bytes]) -> None:
-        if not committed.tickets:
-            return
-        for ticket, command, outcome in zip(committed.tickets, committed.entry.commands, outcomes, strict=True):
-            self._commands_waiting -= 1
-            self._bytes_waiting -= len(command)
-            if not ticket.done():
-                ticket.set_result(Applied(outcome, term, committed.entry.log_time_ms))
-        if self._commands_waiting == 0:
-            self._all_answered.set()
-
-    def _admit(self, size: int) -> None:
-        """Count a command of `size` bytes in. Raises Overloaded."""
-        config = self._config
-        if self._commands_waiting >= config.commands_waiting_max or self._bytes_waiting >= config.bytes_waiting_max:
-            raise Overloaded("OVERLOADED", "too many commands wait for their commit", {"retry_after_ms": "50"})
-        self._commands_waiting += 1
-        self._bytes_waiting += size
-        self._all_answered.clear()
-
-    def _persisted(self, appended: list[tuple[int, int]]) -> None:
-        for group, index in appended:
-            self._replicas[group].persisted(index)
-            self._dirty[group] = None
-        self._work.set()
-
-    def _leading(self, group: int) -> Replica[Ticket]:
-        replica = self._replicas.get(group)
-        if replica is None or not replica.may_read:
-            raise NotLeader(group, *self.leader(group))
-        return replica
-
-    def _recover(self, group: int) -> tuple[GroupState, Recovered]:
-        state = load_state(self._engine, group)
-        vote = self._engine.get(keyspace.vote_key(group))
-        term = 0 if vote is None else HardState.FromString(unseal(vote)).term
-        entries = recovered_entries(self._engine, group, state.applied_index)
-        applied, _ = keyspace.kind_range(keyspace.Kind.LOG, group)
-        end = keyspace.log_key(group, state.applied_index + 1)
-        self._applied_log += [key for key, _ in self._engine.scan(applied, end, limit=self._config.applied_log_max)]
-        return state, Recovered(term, state.applied_index, state.log_time_ms, entries)
 
 
 def check_answer_size(stored: Sequence[bytes | None], bytes_max: int) -> None:
@@ -370,26 +428,6 @@ def check_answer_size(stored: Sequence[bytes | None], bytes_max: int) -> None:
 
 
 def lost(group: int, error: Damaged) -> DataLoss:
-    """The error of a stored row that is damaged, in a group that has no other copy."""
+    """The error of a stored row that is damaged, which this node can't repair."""
     partition = str(partition_of_group(group))
-    return DataLoss("NO_HEALTHY_REPLICA", f"the only copy is damaged: {error}", {"partition": partition})
-
-
-def recovered_entries(engine: Engine, group: int, applied_index: int) -> list[tuple[int, LogEntry]]:
-    """The entries after the applied one. Each was stored in its turn, so a gap is damage: an assertion."""
-    start, end = keyspace.log_key(group, applied_index + 1), keyspace.kind_range(keyspace.Kind.LOG, group).end
-    entries: list[tuple[int, LogEntry]] = []
-    while rows := engine.scan(start, end, limit=256):
-        entries += [(keyspace.split_log_key(key)[1], LogEntry.FromString(unseal(sealed))) for key, sealed in rows]
-        start = rows[-1][0] + b"\x00"
-    assert [index for index, _ in entries] == list(range(applied_index + 1, applied_index + 1 + len(entries)))
-    return entries
-
-
-def put_vote(batch: WriteBatch, group: int, vote: HardState) -> None:
-    batch.put(keyspace.vote_key(group), seal(vote.SerializeToString()))
-
-
-def put_entries(batch: WriteBatch, group: int, entries: Iterable[tuple[int, LogEntry]]) -> None:
-    for index, entry in entries:
-        batch.put(keyspace.log_key(group, index), seal(entry.SerializeToString()))
+    return DataLoss("NO_HEALTHY_REPLICA", f"the copy of this node is damaged: {error}", {"partition": partition})

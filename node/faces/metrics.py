@@ -47,7 +47,17 @@ class NodeCollector(Collector):
         waiting = self._node.groups.commands_waiting
         yield gauge("ringhold_commands_waiting", "Commands without an outcome.", waiting)
         size = self._node.groups.bytes_waiting
+        yield from self._replication()
         yield gauge("ringhold_command_bytes_waiting", "Bytes of the commands without an outcome.", size)
+
+    def _replication(self) -> Iterable[Metric]:
+        groups, exchange = self._node.groups, self._node.exchange
+        yield gauge("ringhold_replicas", "Groups with a replica here.", len(groups.hosted))
+        yield gauge("ringhold_leaderless", "Replicas here that know of no leader.", groups.leaderless)
+        yield gauge("ringhold_log_entries", "Entries of the longest log here.", groups.longest_log)
+        yield counter("ringhold_frames_sent", "Frames sent to other nodes.", exchange.frames_sent)
+        yield counter("ringhold_sessions_given_up", "Sessions ended for peers too slow.", exchange.sessions_given_up)
+        yield gauge("ringhold_raft_bytes_waiting", "Consensus messages to be sent.", exchange.raft_waiting)
 
     def _gossip(self) -> Iterable[Metric]:
         members = GaugeMetricFamily("ringhold_members", "Members by state, this node too.", labels=["state"])
@@ -69,9 +79,29 @@ class NodeCollector(Collector):
 
     def _storage(self) -> Iterable[Metric]:
         stats = self._engine.stats()
+        yield from self._space()
+        yield from self._syncs()
         yield gauge("ringhold_disk_bytes", "Bytes of the engine's files.", stats.disk_bytes)
         yield counter("ringhold_batches_written", "Atomic batches written.", stats.batches_written)
         yield counter("ringhold_batches_synced", "Batches made durable.", stats.batches_synced)
+
+    def _space(self) -> Iterable[Metric]:
+        reserve = self._node.space.reserve
+        yield gauge("ringhold_disk_free_bytes", "Free bytes of the data folder's device.", reserve.room.free_bytes)
+        yield gauge("ringhold_disk_reusable_bytes", "Room in the engine's files.", reserve.reusable_bytes)
+        yield gauge("ringhold_disk_reserve_bytes", "With less room than this, Sets are refused.", reserve.bytes)
+        yield gauge("ringhold_disk_full", "1 while Sets are refused for want of room.", int(reserve.is_short))
+
+    def _syncs(self) -> Iterable[Metric]:
+        groups = self._node.groups
+        reluctant = GaugeMetricFamily(
+            "ringhold_reluctant", "1 while this node wants no leaderships.", labels=["reason"]
+        )
+        for reason in groups.reluctant_for:
+            reluctant.add_metric([reason], 1)
+        yield reluctant
+        yield gauge("ringhold_sync_running_seconds", "Of the sync under way, so far.", groups.sync_running_s)
+        yield gauge("ringhold_sync_seconds_max", "Of the longest sync since the start.", groups.sync_s_max)
 
 
 def gauge(name: str, documentation: str, value: float) -> Metric:

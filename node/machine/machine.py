@@ -74,6 +74,9 @@ def advance(state: GroupState, index: int, entry: LogEntry) -> None:
     state.applied_index = index
     state.applied_term = entry.term
     state.log_time_ms = max(state.log_time_ms, entry.log_time_ms)
+    if entry.HasField("configuration"):
+        state.configuration.CopyFrom(entry.configuration)
+        state.configuration_index = index
 
 
 def stage_state(state: GroupState, group: int, staged: Staged) -> None:

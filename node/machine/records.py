@@ -46,6 +46,11 @@ def parse_commands(entry: LogEntry) -> list[Command]:
     return [parse_command(encoded) for encoded in entry.commands]
 
 
+def grows(command: Command) -> bool:
+    """Whether a command may leave more stored than before, beside the record of its outcome."""
+    return any(not mutation.HasField("delete") for mutation in command.mutations)
+
+
 class RecordMachine:
     """Applies Sets and Deletes to the rows of one group. `state` is taken over and changed in place."""
 

@@ -168,6 +168,7 @@ class Exchange:
         self._channels: dict[str, Channel] = {}
         self._last_id = 0
         self.sessions_given_up = 0
+        self.frames_sent = 0
 
     def start(self) -> None:
         self._transport.start(self)
@@ -325,6 +326,7 @@ class Exchange:
                 if channel.has_company:
                     await gathered(channel.unsent)
                 await channel.session.send(self._take_frame(channel))
+                self.frames_sent += 1
                 if not channel.unsent():
                     channel.flushed.set()
         except SessionEnded:

@@ -68,6 +68,9 @@ class CachedEngine:
     def stats(self) -> EngineStats:
         return self._engine.stats()
 
+    def reusable_bytes(self) -> int:
+        return self._engine.reusable_bytes()
+
     def close(self) -> None:
         self._rows.clear()
         self._engine.close()

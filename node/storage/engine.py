@@ -113,6 +113,9 @@ class Engine(Protocol):
     def stats(self) -> EngineStats:
         """What `ringhold status` and the metrics show."""
 
+    def reusable_bytes(self) -> int:
+        """About how much the engine can store before its files grow, in places that deleted rows have left."""
+
     def close(self) -> None:
         """Sync and release everything, the lock on the folder included; every later call but `close` fails.
 

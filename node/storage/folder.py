@@ -34,6 +34,8 @@ class Identity:
     cluster: str
     engine: str
     generation: int
+    cluster_id: str = ""
+    """The adopted cluster's; empty before that. Its engine must then hold that cluster's topology, votes and logs."""
 
 
 def random_node_id() -> str:
@@ -111,10 +113,11 @@ class DataFolder:
     ) -> Identity:
         """The identity of the folder, made at the first call with generation 0; a node may get another name later.
 
-        Raises FolderError if the folder belongs to another cluster or engine.
+        Raises FolderError if the folder belongs to another cluster or engine, or has an engine but no identity.
         """
         stored = self.identity()
         if stored is None:
+            self._check_new()
             return self._store(Identity(new_node_id(), name, cluster, engine, generation=0))
         self._check_same("cluster", stored.cluster, cluster)
         self._check_same("engine", stored.engine, engine)
@@ -126,9 +129,51 @@ class DataFolder:
         assert stored is not None, "a generation needs an identity: call open_identity first"
         return self._store(replace(stored, generation=stored.generation + 1))
 
+    def adopt(self, cluster_id: str) -> Identity:
+        """Note that this node has adopted a cluster, durable on return; nothing may rest on the adoption before.
+
+        Raises FolderError if it has adopted another one.
+        """
+        stored = self.identity()
+        assert stored is not None, "only a node with an identity adopts a cluster"
+        if stored.cluster_id == cluster_id:
+            return stored
+        if stored.cluster_id:
+            raise FolderError(
+                f"the data folder {self.path} belongs to the cluster with id {stored.cluster_id}, but its engine holds "
+                f"that with id {cluster_id}: restore the engine that belongs to it"
+            )
+        return self._store(replace(stored, cluster_id=cluster_id))
+
+    def check_adoption(self, cluster_id: str) -> None:
+        """Compare what the identity remembers with the cluster id in the engine (empty: none), at each start.
+
+        An adoption that only the engine knows of was cut short by a crash, and is completed. One that only the
+        identity knows of means that the engine was lost, with the votes of its replicas: this node would found them
+        anew and vote twice in one term. Raises FolderError.
+        """
+        if cluster_id:
+            self.adopt(cluster_id)
+            return
+        stored = self.identity()
+        if stored is not None and stored.cluster_id:
+            raise FolderError(
+                f"the data folder {self.path} belongs to a node of the cluster with id {stored.cluster_id}, but its "
+                f"engine in {self.engine_path} is empty: its files were lost. Restore them, or remove the whole folder "
+                "and start a new node, under another name"
+            )
+
     def close(self) -> None:
         """Release the folder."""
         self._lock.release()
+
+    def _check_new(self) -> None:
+        """An engine without an identity holds what another node id has promised."""
+        if self.engine_path.is_dir() and any(self.engine_path.iterdir()):
+            raise FolderError(
+                f"the data folder {self.path} has an engine, but its {IDENTITY_FILE} is missing: restore it, or remove "
+                "the whole folder and start a new node, under another name"
+            )
 
     def _check_same(self, what: str, stored: str, wanted: str) -> None:
         if stored != wanted:
@@ -158,7 +203,7 @@ def parse_identity(text: bytes) -> Identity:
     content = document.get("identity")
     if not isinstance(content, dict) or document.get("checksum") != _checksum(content):
         raise ValueError("its checksum is wrong")
-    if content.keys() != {field.name for field in fields(Identity)}:
+    if content.keys() | {"cluster_id"} != {field.name for field in fields(Identity)}:  # younger than the others
         raise ValueError("its fields are not those of an identity")
     return Identity(**content)
 

@@ -146,6 +146,9 @@ class MemoryEngine:
     def stats(self) -> EngineStats:
         return EngineStats(self._rows.bytes(), self._written, self._synced)
 
+    def reusable_bytes(self) -> int:
+        return 0
+
     def close(self) -> None:
         if self._latch.failure is None:
             self._mark_synced(self._written)

@@ -206,6 +206,10 @@ class RocksdbEngine:
         sizes = [file.stat().st_size for file in self._folder.rglob("*") if file.is_file()]
         return EngineStats(sum(sizes), self._syncs.written, self._syncs.synced)
 
+    def reusable_bytes(self) -> int:
+        """None: compaction gives the room of deleted rows back to the device."""
+        return 0
+
     def close(self) -> None:
         with self._opened:  # releases what was opened, last first, whether or not the sync succeeds
             for view in list(self._views):

@@ -216,6 +216,10 @@ class SqliteEngine:
         sizes = [file.stat().st_size for file in self._folder.iterdir()]
         return EngineStats(sum(sizes), self._syncs.written, self._syncs.synced)
 
+    def reusable_bytes(self) -> int:
+        """The free pages of the file, which never shrinks."""
+        return self._reader.free_pages() * PAGE_BYTES
+
     def close(self) -> None:
         with self._opened:  # releases what was opened, last first, whether or not the sync succeeds
             if self._latch.failure is None:

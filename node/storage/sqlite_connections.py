@@ -272,6 +272,10 @@ class Reader:
     def scan(self, start: bytes, end: bytes, limit: int, reverse: bool) -> list[Row]:
         return self._rows(_SCAN_DOWN if reverse else _SCAN_UP, (start, end, limit))
 
+    def free_pages(self) -> int:
+        """Pages of the file that hold nothing and are filled before it grows."""
+        return int(self._rows("PRAGMA freelist_count")[0][0])
+
     def begin(self) -> None:
         """Pin the version that is current; the read starts the transaction, BEGIN alone does not."""
         self._rows("BEGIN")

@@ -181,8 +181,10 @@ def test_dev_goes_on_without_a_node(tmp_path: Path) -> None:
         started.children[1].kill()
         wait_until(lambda: "was killed by SIGKILL, the others go on" in started.log.read_text(), "the death is told")
         assert ringhold("status", endpoints=started.endpoints).returncode == 0
-        ended = ringhold("find", "i", "x", "--timeout", "2", endpoints=started.endpoints)
-        assert ended.returncode == 4
+        ended = ringhold("set", "k", "v", "--index", "i=x", endpoints=started.endpoints)
+        assert (ended.returncode, ended.stderr) == (0, b"")
+        ended = ringhold("find", "i", "x", "-o", "plain", endpoints=started.endpoints)
+        assert (ended.returncode, ended.stdout) == (0, b"k\n")
         assert started.stop() == 0
 
 

@@ -3,6 +3,7 @@
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import grpc
@@ -11,7 +12,7 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
-from support.nodes import NodeProcess
+from support.nodes import NodeProcess, wait_until
 
 from ringhold.api.proto.api import distributed_storage_engine_pb2 as legacy_pb2
 from ringhold.api.proto.api.distributed_storage_engine_pb2_grpc import DistributedStorageEngineStub
@@ -54,6 +55,21 @@ def refused(call: Callable[[], object]) -> tuple[grpc.StatusCode, ErrorInfo]:
     return caught.value.code(), detail
 
 
+def has_caught_up(gateway: KVStub, request: kv_pb2.GetRequest) -> bool:
+    """Whether the replica that a gateway reads has the record, and somebody has vouched for its age."""
+    try:
+        header: kv_pb2.Header = gateway.Get(request).header
+    except grpc.RpcError:
+        return False
+    return header.HasField("behind_ms")
+
+
+def have_caught_up(gateway: KVStub, request: kv_pb2.GetByIndexRequest, count: int) -> bool:
+    """Whether the replicas that a gateway reads have so many records, and somebody has vouched for their age."""
+    page = gateway.GetByIndex(request)
+    return len(page.matches) == count and page.HasField("behind_ms")
+
+
 def test_every_gateway_answers_for_every_key(gateways: list[KVStub]) -> None:
     """What one gateway sets, any other reads at once, wherever the key lives."""
     for number in range(30):
@@ -79,6 +95,7 @@ def test_a_stale_read_is_marked_and_says_its_age(gateways: list[KVStub]) -> None
     asked = kv_pb2.GetRequest(key=b"stale", consistency=kv_pb2.CONSISTENCY_STALE)
     batch = kv_pb2.BatchRequest(operations=[kv_pb2.Operation(get=asked)])
     for gateway in gateways:
+        wait_until(partial(has_caught_up, gateway, asked), "the replica of this gateway has the record")
         for answer in (gateway.Get(asked), gateway.Batch(batch).results[0].get):
             assert (answer.value, answer.header.stale, answer.header.log_time_ms) == (b"v", True, 0)
             assert answer.header.HasField("behind_ms")
@@ -96,8 +113,8 @@ def test_a_stale_query_is_marked_and_says_its_age(gateways: list[KVStub]) -> Non
         gateways[0].Set(kv_pb2.SetRequest(key=b"sq:%02d" % number, value=b"", indexes=[entry("sq", b"x")]))
     for gateway in gateways:
         stale = kv_pb2.GetByIndexRequest(index="sq", equals=b"x", consistency=kv_pb2.CONSISTENCY_STALE)
+        wait_until(partial(have_caught_up, gateway, stale, 20), "the replicas have all records")
         page = gateway.GetByIndex(stale)
-        assert len(page.matches) == 20
         assert (page.stale, page.HasField("behind_ms")) == (True, True)
         page = gateway.GetByIndex(kv_pb2.GetByIndexRequest(index="sq", equals=b"x"))
         assert (page.stale, page.HasField("behind_ms")) == (False, False)

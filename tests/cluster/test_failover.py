@@ -18,14 +18,11 @@ from support.nodes import NodeProcess, node_processes, running, wait_until
 
 from ringhold import Client, RingholdError
 
-AVAILABLE = False
-"""Whether a minority of the nodes may be missed."""
-
 SETTLE_TIMEOUT_S = 40.0
 PROGRESS_TIMEOUT_S = 40.0
 FAILURES_TOLD_MAX = 10
 OPERATIONS_BETWEEN = 30
-OPERATIONS_MEANWHILE = 30 if AVAILABLE else 0
+OPERATIONS_MEANWHILE = 30
 
 
 class Trial:
@@ -84,7 +81,7 @@ class Trial:
     @property
     def failures(self) -> list[Failure]:
         """The operations that failed and had no right to."""
-        return [each for each in self._load.failures if AVAILABLE and each.at > self._forgiven_until]
+        return [each for each in self._load.failures if each.at > self._forgiven_until]
 
     def told_failures(self) -> str:
         """They, with the history of the first one's key."""

@@ -1,9 +1,17 @@
-"""Runs seeds and prints what they met: `python -m simulation --seeds 300 --first 0`, from the folder tests/."""
+"""Runs seeds and prints what they met: `python -m simulation --seeds 300 --first 0`, from the folder tests/.
+
+`python -m simulation faults` instead plants each known bug and prints the first seed that finds it; names of bugs after
+`faults` select some of them.
+"""
 
 import argparse
 import sys
+import time
 
 from .farm import Farm, processes_for
+from .faults import ALL_FAULTS
+from .faults import FAULTS as PLANTED
+from .hunt import FAULT_SEEDS_MAX, hunt
 from .probes import FAULTS, RARE_PATHS
 from .report import Report
 
@@ -13,21 +21,45 @@ SEEDS_TO_MEET_ALL = 50
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="simulation", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=SEEDS_TO_MEET_ALL, help="how many (default: %(default)s)")
+    parser.add_argument("what", nargs="?", choices=["seeds", "faults"], default="seeds")
+    parser.add_argument("names", nargs="*", metavar="fault", help="planted bugs (default: all with a known seed)")
+    parser.add_argument("--seeds", type=int, help=f"how many (default: {SEEDS_TO_MEET_ALL}; faults: {FAULT_SEEDS_MAX})")
     parser.add_argument("--first", type=int, default=0, help="the first one (default: %(default)s)")
     parser.add_argument("--trace", action="store_true", help="print every event of every run")
     parser.add_argument("--processes", type=int, help="how many at once (default: one for each processor)")
     arguments = parser.parse_args()
-    report = Report()
-    seeds = range(arguments.first, arguments.first + arguments.seeds)
+    if unknown := set(arguments.names) - set(ALL_FAULTS):
+        parser.error(f"there is no planted bug called {', '.join(sorted(unknown))}; there are {', '.join(ALL_FAULTS)}")
+    return run_faults(arguments) if arguments.what == "faults" else run_seeds(arguments)
+
+
+def run_faults(arguments: argparse.Namespace) -> int:
+    """Print the table of planted bugs; 1 if one is not found."""
+    seeds = range(arguments.first, arguments.first + (arguments.seeds or FAULT_SEEDS_MAX))
+    missed: list[str] = []
+    began = time.monotonic()
+    print(f"{'planted bug':36} {'seed':>5}  what was found")
     with Farm(arguments.processes or processes_for(len(seeds))) as farm:
+        for catch in hunt(farm, arguments.names or list(PLANTED), seeds):
+            print(catch.line(), flush=True)
+            missed += [catch.fault] if catch.result is None else []
+    print(f"{len(missed)} not found within {len(seeds)} seeds; {time.monotonic() - began:.0f} s")
+    return 1 if missed else 0
+
+
+def run_seeds(arguments: argparse.Namespace) -> int:
+    """Print a line for each seed, and the report; 1 if a promise was broken or a path not taken."""
+    report = Report()
+    count = arguments.seeds or SEEDS_TO_MEET_ALL
+    seeds = range(arguments.first, arguments.first + count)
+    with Farm(arguments.processes or processes_for(count)) as farm:
         for result in farm.run(seeds, keep_traces=arguments.trace):
             report.add(result)
             if arguments.trace:
                 print(*result.trace, sep="\n")
             print(f"seed {result.seed}: trace {result.digest}, {len(result.violations)} violations", flush=True)
     print(*report.lines(), sep="\n")
-    missed = report.never_met() if arguments.seeds >= SEEDS_TO_MEET_ALL else []
+    missed = report.never_met() if count >= SEEDS_TO_MEET_ALL else []
     if missed:
         print(f"never met: {', '.join(missed)} (of {len(RARE_PATHS)} rare paths and {len(FAULTS)} faults)")
     return 1 if missed or report.failed else 0

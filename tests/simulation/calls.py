@@ -22,7 +22,7 @@ from ringhold.gossip.wire import WireError
 from ringhold.node.node import Node
 
 from .loop import Life
-from .network import Network
+from .network import Channel, Network
 
 LOST_S_MAX = 0.05
 """How soon a caller hears that a process it was connected to has died."""
@@ -88,7 +88,7 @@ class Questions:
         server = self.servers.get(address)
         if server is None or server.life.is_over:
             self._fail_later(answer, Refused)
-        elif not self.network.is_blocked(source, server.machine):
+        elif not self.network.is_blocked(source, server.machine, Channel.CALLS):
             self._serve(source, server, route, body, answer)
 
     def _serve(self, source: str, server: Server, route: str, body: bytes, answer: "asyncio.Future[bytes]") -> None:
@@ -105,7 +105,7 @@ class Questions:
         if work.cancelled() or server.life.is_over:
             return
         error = work.exception()
-        if error is None and self.network.is_blocked(server.machine, source):
+        if error is None and self.network.is_blocked(server.machine, source, Channel.CALLS):
             return
         if error is None:
             self.network.after(self.network.delay_s(), deliver, answer, work.result())

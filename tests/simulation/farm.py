@@ -3,25 +3,30 @@
 import multiprocessing
 import os
 import warnings
+from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
+from itertools import islice
 from types import TracebackType
 from typing import Self
 
-from .faults import FAULTS
+from .faults import ALL_FAULTS
 from .world import Result, run_seed
 
 PROCESSES_MAX = 8
+SEEDS_AHEAD = 2
+"""Seeds that wait for a process; whoever needs no more results wastes no more than those under way."""
+
 SEEDS_FOR_ANOTHER_PROCESS_MIN = 3
 """Fewer seeds are done before another process has begun."""
 
 
 def run_planted(seed: int, fault: str | None = None, keep_trace: bool = False) -> Result:
-    """One run, with the named bug planted in the product; its trace only if that is kept."""
-    with nullcontext() if fault is None else FAULTS[fault]():
-        result = run_seed(seed)
+    """One run; with the named bug planted in the product, up to the first violation. Its trace only if that is kept."""
+    with nullcontext() if fault is None else ALL_FAULTS[fault]():
+        result = run_seed(seed, hastily=fault is not None)
     return result if keep_trace else replace(result, trace=[])
 
 
@@ -35,6 +40,7 @@ class Farm:
 
     def __init__(self, processes: int) -> None:
         self._pool: ProcessPoolExecutor | None = None
+        self._ahead_max = processes + SEEDS_AHEAD
         if processes > 1:
             # gRPC does not survive a fork.
             spawn = multiprocessing.get_context("spawn")
@@ -56,10 +62,15 @@ class Farm:
         if self._pool is None:
             yield from (run_planted(seed, fault, keep_traces) for seed in seeds)
             return
-        running: list[Future[Result]] = [self._pool.submit(run_planted, seed, fault, keep_traces) for seed in seeds]
+        left = iter(seeds)
+        running: deque[Future[Result]] = deque()
         try:
-            while running:
-                yield running.pop(0).result()
+            while True:
+                for seed in islice(left, self._ahead_max - len(running)):
+                    running.append(self._pool.submit(run_planted, seed, fault, keep_traces))
+                if not running:
+                    return
+                yield running.popleft().result()
         finally:
             for future in running:
                 future.cancel()

@@ -1,7 +1,7 @@
 """Bugs to plant in the product, each as a block in which it is broken: the simulator must find every one of them."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from heapq import merge
 from typing import Any, TypeAlias
@@ -10,7 +10,8 @@ from ringhold.api.proto.ringhold.storage.v1.records_pb2 import Command, Row
 from ringhold.node import keyspace
 from ringhold.node import merge as merging
 from ringhold.node.attempts import Attempts
-from ringhold.node.consensus.groups import Groups, ReadAnswer
+from ringhold.node.consensus.groups import Groups
+from ringhold.node.consensus.tickets import ReadAnswer
 from ringhold.node.keyspace import Bounds, Kind
 from ringhold.node.machine.dedupe import DedupeTable
 from ringhold.node.peers.exchange import RequestLost, RequestNotSent
@@ -19,6 +20,7 @@ from ringhold.node.shards import NodeAnswer, Shards
 from ringhold.node.storage.engine import WriteBatch
 from ringhold.node.storage.memory import MemoryEngine
 
+from .consensus_faults import CONSENSUS, RARELY_SHOWN
 from .patches import patched
 
 INDEX_LAG_S = 0.02
@@ -151,8 +153,9 @@ def uncommitted(groups: Groups, group: int) -> dict[bytes, bytes | None]:
     """The rows as they would be once all appended commands were applied."""
     rows: dict[bytes, bytes | None] = {}
     version = groups.machine(group).state.revision
-    entries = [committed.entry for committed in groups._replicas[group]._uncommitted]
-    for command in (Command.FromString(encoded) for entry in entries for encoded in entry.commands):
+    replica = groups._replicas[group]
+    entries = replica.log.entries(replica.applied_index + 1, replica.log.last_index, 1 << 62)
+    for command in (Command.FromString(encoded) for entry in entries for encoded in entry.content.commands):
         for mutation in command.mutations:
             version += 1
             if mutation.HasField("delete"):
@@ -197,7 +200,7 @@ def page_begins_at_the_last() -> Iterator[None]:
 
 Fault: TypeAlias = Callable[[], AbstractContextManager[None]]
 
-FAULTS: Mapping[str, Fault] = {
+FAULTS: dict[str, Fault] = {
     fault.__name__: fault
     for fault in (
         dedupe_forgotten,
@@ -209,5 +212,9 @@ FAULTS: Mapping[str, Fault] = {
         visible_before_commit,
         refusals_swallowed,
         page_begins_at_the_last,
+        *CONSENSUS,
     )
 }
+
+ALL_FAULTS: dict[str, Fault] = FAULTS | {fault.__name__: fault for fault in RARELY_SHOWN}
+"""Also those for which nobody has yet named a seed; they are planted when they are asked for by name."""

@@ -95,7 +95,10 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page: it began after the pair `after` (None: at the beginning), and there is `more` after it."""
+    """One page: it began after the pair `after` (None: at the beginning), and there is `more` after it.
+
+    `as_of`: it holds all that was acknowledged before this moment; for a page that is not stale, `invoked`.
+    """
 
     query: Query
     after: Pair | None
@@ -104,6 +107,7 @@ class Page:
     missing: tuple[int, ...]
     invoked: float
     returned: float
+    as_of: float
 
 
 @dataclass

@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ringhold.api.limits import Limits
 from ringhold.gossip.config import local
@@ -12,7 +12,9 @@ from ringhold.node.known_members import KnownMembers
 from ringhold.node.node import Node, NodeParts, NodeSettings
 from ringhold.node.peers.transport import Transport
 from ringhold.node.storage.memory import MemoryEngine
+from ringhold.node.storage.space import FakeDevice
 from ringhold.node.supervisor import Supervisor
+from ringhold.node.topology_store import TOPOLOGY_KEY
 
 from .calls import ClientFace, Questions, Server, SimulatedExchange
 from .clocks import SimulatedClock
@@ -23,6 +25,11 @@ from .trace import Trace
 PARTITIONS = 8
 SYNC_S = (0.0001, 0.002)
 DRAIN_TIMEOUT_S = 4.0
+DISK_RESERVE_BYTES = 1_000_000
+
+
+LOG_DROP_MIN = 16
+"""Far below the product's own, so that logs are dropped within a minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +79,9 @@ class Machine:
     node: Node | None = None
     on_disk_failure: Callable[[], None] | None = None
     """What follows when the node stops because its disk was made to fail; None: it was not."""
+    device: FakeDevice = field(default_factory=FakeDevice)
+    adopted: str = ""
+    """The cluster id that the identity remembers."""
     engine: MemoryEngine = field(init=False)
 
     def __post_init__(self) -> None:
@@ -96,6 +106,7 @@ class Machine:
     def boot(self) -> None:
         """Start a node on what the disk holds, as the next generation."""
         assert self.life is None, f"a node runs on {self.name} already"
+        assert not self.adopted or self.engine.get(TOPOLOGY_KEY), "the identity remembers what the engine has lost"
         self.generation += 1
         self.on_disk_failure = None
         self.life = Life(self.name)
@@ -144,6 +155,8 @@ class Machine:
 
         parts = NodeParts(
             engine=self.engine,
+            device=self.device,
+            remember_cluster=self._remember,
             transport=transport,
             gossip_exchange=SimulatedExchange(around.gossip, self.name),
             known_members=known.load(),
@@ -155,6 +168,7 @@ class Machine:
             on_failure=lambda name, error: around.on_failure(self, name, error),
         )
         node: Node = Node(self._settings(), parts)
+        make_small(node)
         around.gossip.servers[self.http_address] = Server(life, self.name, node.handle_exchange)
         around.calls.servers[self.grpc_address] = Server(life, self.name, ClientFace(node, self.clock.now).handle)
         return node
@@ -174,10 +188,16 @@ class Machine:
             expect=self.expect,
             partitions=PARTITIONS,
             replication_factor=REPLICATION_FACTOR_DEFAULT,
+            reads="lease",
             engine="memory",
+            disk_reserve_bytes=DISK_RESERVE_BYTES,
             limits=self.around.limits,
             gossip=local(),
         )
+
+    async def _remember(self, cluster_id: str) -> None:
+        await self._spin_disk()
+        self.adopted = cluster_id
 
     async def _spin_disk(self) -> None:
         stuck_s, self.stuck_s = self.stuck_s, 0.0
@@ -193,3 +213,9 @@ class Machine:
 
     def _note(self, what: str) -> None:
         self.around.trace.note(self.name, what)
+
+
+def make_small(node: Node) -> None:
+    """Lower the bounds of a node that a minute's work would not reach."""
+    applier = node.groups._applier
+    applier.config = replace(applier.config, drop_min=LOG_DROP_MIN)

@@ -15,12 +15,16 @@ from .calls import ClientNetwork
 from .clocks import SimulatedClock, random_rate
 from .loop import Life, SimulationLoop, until
 from .machines import SYNC_S, Machine
-from .network import Network, Weather
+from .network import Channel, Network, Weather
 from .sessions import Wires
 from .trace import Trace
 
 SUSPENSION_S = (290.0, 420.0)
 """Around the five minutes in which repetitions are recognised."""
+
+PARTITION_S_MAX = 7.0
+ONE_CHANNEL_S_MAX = 12.0
+"""Long enough for sessions to be given up while beats flow."""
 
 PAUSE_S_MAX = 6.0
 FUSE_CALLBACKS_MAX = 400
@@ -96,7 +100,8 @@ class Nemesis:
             self._crash_soon: 5,
             self._crash_all: 2,
             self._restart: 3,
-            self._partition: 5,
+            self._partition: 6,
+            self._one_channel: 5,
             self._lose_sessions: 3,
             self._bad_weather: 4,
             self._slow_disk: 3,
@@ -228,11 +233,25 @@ class Nemesis:
         """Some ways between two machines, or to and from one, or from the clients to one, are shut."""
         shape, shut = self._rng.choice(list(self._shapes().items()))
         self._note(f"partition, {shape}", ", ".join(f"{source}>{target}" for source, target in shut))
-        for source, target in shut:
-            self._network.block(source, target)
-        await asyncio.sleep(self._rng.uniform(0.2, 7))
-        for source, target in shut:
-            self._network.heal(source, target)
+        await self._shut(shut)
+
+    async def _one_channel(self) -> None:
+        """Of some ways only one channel is shut: beats flow and frames are held, or the other way round."""
+        channel = self._rng.choice([Channel.FRAMES, Channel.BEATS])
+        shape, shut = self._rng.choice(list(self._shapes().items()))
+        self._note(
+            f"only {channel.value} held", f"{shape}, {', '.join(f'{source}>{target}' for source, target in shut)}"
+        )
+        await self._shut(shut, channel, seconds_max=ONE_CHANNEL_S_MAX)
+
+    async def _shut(
+        self, ways: list[tuple[str, str]], *channels: Channel, seconds_max: float = PARTITION_S_MAX
+    ) -> None:
+        for source, target in ways:
+            self._network.block(source, target, *channels)
+        await asyncio.sleep(self._rng.uniform(0.2, seconds_max))
+        for source, target in ways:
+            self._network.heal(source, target, *channels)
 
     def _shapes(self) -> Mapping[str, list[tuple[str, str]]]:
         """The ways that each shape of partition shuts."""
@@ -265,6 +284,8 @@ class Nemesis:
             slow_chance=rng.choice([0.0, 0.1, 0.3]),
             slow_s_max=rng.choice([0.1, 0.6, 1.5]),
             break_chance=rng.choice([0.0, 0.01, 0.05]),
+            beat_loss=rng.choice([0.0, 0.5, 0.8, 0.9, 1.0]),
+            beat_repeat=rng.choice([0.0, 0.3]),
             gossip_loss=rng.choice([0.0, 0.1, 0.4]),
             gossip_repeat=rng.choice([0.0, 0.2]),
             call_loss=rng.choice([0.0, 0.03, 0.1]),

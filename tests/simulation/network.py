@@ -5,13 +5,26 @@ import random
 from collections.abc import Callable
 from contextvars import copy_context
 from dataclasses import dataclass
-from typing import Any
+from enum import Enum
+from typing import Any, TypeAlias
 
 from .loop import Life
 from .trace import Trace
 
 KEEPALIVE_S = (3.0, 8.0)
 """When a connection over which nothing comes is given up."""
+
+
+class Channel(Enum):
+    """What goes from one machine to another, each over connections of its own."""
+
+    FRAMES = "frames"
+    BEATS = "beats"
+    CALLS = "calls"
+    """Gossip's, and the clients'."""
+
+
+BlockListener: TypeAlias = Callable[[str, str, bool], None]
 
 
 @dataclass(slots=True)
@@ -33,16 +46,16 @@ class Weather:
 
 
 class Network:
-    """Carries messages between named machines. One way of a pair may be blocked while the other is open."""
+    """Carries messages between named machines. One way of a pair may be blocked, or one channel of it, and no other."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, rng: random.Random, trace: Trace) -> None:
         self.rng = rng
         self.trace = trace
         self.weather = Weather()
         self._loop = loop
-        self._blocked: dict[tuple[str, str], None] = {}
+        self._blocked: dict[tuple[str, str, Channel], None] = {}
         self._context = copy_context()
-        self._listeners: list[Callable[[str, str, bool], None]] = []
+        self._listeners: list[BlockListener] = []
 
     @property
     def now(self) -> float:
@@ -68,27 +81,31 @@ class Network:
         """Have a process do something as soon as it runs; never, if its life is over."""
         self._loop.call_soon(action, *arguments, context=life.context.copy())
 
-    def is_blocked(self, source: str, target: str) -> bool:
-        return (source, target) in self._blocked
+    def is_blocked(self, source: str, target: str, channel: Channel) -> bool:
+        return (source, target, channel) in self._blocked
 
-    def on_block(self, listener: Callable[[str, str, bool], None]) -> None:
-        """Call `listener(source, target, blocked)` at every change."""
+    def on_frames_blocked(self, listener: BlockListener) -> None:
+        """Call `listener(source, target, blocked)` whenever the way of frames is shut or opened."""
         self._listeners.append(listener)
 
-    def block(self, source: str, target: str) -> None:
-        if (source, target) not in self._blocked:
-            self._blocked[source, target] = None
-            self._tell(source, target, True)
+    def block(self, source: str, target: str, *channels: Channel) -> None:
+        """Shut the way, or only these channels of it."""
+        for channel in channels or Channel:
+            if not self.is_blocked(source, target, channel):
+                self._blocked[source, target, channel] = None
+                self._tell(source, target, channel, True)
 
-    def heal(self, source: str, target: str) -> None:
-        if (source, target) in self._blocked:
-            del self._blocked[source, target]
-            self._tell(source, target, False)
+    def heal(self, source: str, target: str, *channels: Channel) -> None:
+        for channel in channels or Channel:
+            if self.is_blocked(source, target, channel):
+                del self._blocked[source, target, channel]
+                self._tell(source, target, channel, False)
 
     def heal_all(self) -> None:
-        for source, target in list(self._blocked):
-            self.heal(source, target)
+        for source, target, channel in list(self._blocked):
+            self.heal(source, target, channel)
 
-    def _tell(self, source: str, target: str, blocked: bool) -> None:
-        for listener in self._listeners:
-            listener(source, target, blocked)
+    def _tell(self, source: str, target: str, channel: Channel, blocked: bool) -> None:
+        if channel is Channel.FRAMES:
+            for listener in self._listeners:
+                listener(source, target, blocked)

@@ -2,7 +2,16 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
+
+Make: TypeAlias = Callable[[Any], Any]
+"""What makes the replacement of the original."""
+
+Note: TypeAlias = Callable[[str], None]
+"""What is told that a path was taken."""
+
+Place: TypeAlias = tuple[object, str, Callable[[Note], Make]]
+"""An owner, the name of its part, and what watches it."""
 
 
 @contextmanager

@@ -1,45 +1,63 @@
 """Counts how often a run takes the product's rare paths, from outside: a path that is never taken is not tested."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, TypeAlias
+from typing import Any
 
 from ringhold.api.proto.ringhold.storage.v1.records_pb2 import VERDICT_EXPIRED
 from ringhold.node import scatter
 from ringhold.node.attempts import Attempts
-from ringhold.node.consensus.groups import AnchorOutOfRange, Groups, NotLeader
+from ringhold.node.consensus.groups import Groups
+from ringhold.node.consensus.tickets import AnchorOutOfRange, NotLeader
 from ringhold.node.machine.dedupe import DedupeTable
 from ringhold.node.peers.exchange import RequestLost, RequestNotSent
 from ringhold.node.scatter import Scatter
 
+from .consensus_probes import CONSENSUS
 from .machines import PARTITIONS
-from .patches import patched
-
-Note: TypeAlias = Callable[[str], None]
-Make: TypeAlias = Callable[[Any], Any]
+from .patches import Make, Note, Place, patched
 
 RARE_PATHS = (
     "anchor refused",
     "attempt lost",
     "attempt not sent",
+    "candidate lost",
+    "check-quorum step-down",
     "cluster formed through crashes",
+    "command of a deposed leader",
+    "commit of an earlier term's entry",
+    "conflicting entries truncated",
     "crash with lost writes",
     "dedupe hit",
     "dedupe records evicted",
     "doubt ended by repetition",
+    "follower caught up from storage",
+    "group woken",
+    "hand-over because of a stuck sync",
     "in doubt",
+    "lease found expired",
+    "log dropped",
     "log replayed",
     "node joined",
     "page continued",
     "page merged from cut answers",
     "partial page",
+    "promise outlived its epoch",
     "query asked again",
+    "ReadIndex round won",
     "redirect",
     "repetition answered",
     "repetition expired",
+    "return to the preferred leader",
     "session lost",
+    "stale answer of known age",
+    "stale answer of unknown age",
     "stopped by its disk",
+    "support lapsed",
+    "transfer",
+    "vote refused after a restart",
+    "vote refused because of support",
 )
 """What fifty seeds together must meet."""
 
@@ -54,6 +72,8 @@ FAULTS = (
     "failed sync",
     "failed write",
     "full disk",
+    "only beats held",
+    "only frames held",
     "partition, cut off",
     "partition, deaf",
     "partition, from clients",
@@ -81,15 +101,15 @@ def watched() -> Iterator["Counter[str]"]:
     def note(path: str) -> None:
         counts[path] += 1
 
-    places: list[tuple[object, str, Callable[[Note], Make]]] = [
+    places: list[Place] = [
         (Attempts, "failed", count_failed_attempts),
         (Groups, "propose", count_refused_anchors),
-        (Groups, "_recover", count_replays),
         (DedupeTable, "_repeated", count_dedupe_hits),
         (DedupeTable, "_refusal", count_expired),
         (DedupeTable, "evict", count_evictions),
         (Scatter, "_by_leader", count_asked_again),
         (scatter, "merge_page", count_cut_answers),
+        *CONSENSUS,
     ]
     with ExitStack() as stack:
         for owner, name, make in places:
@@ -112,27 +132,14 @@ def count_failed_attempts(note: Note) -> Make:
 
 def count_refused_anchors(note: Note) -> Make:
     def make(original: Any) -> Any:
-        def propose(*arguments: Any) -> Any:
+        def propose(*arguments: Any, **named: Any) -> Any:
             try:
-                return original(*arguments)
+                return original(*arguments, **named)
             except AnchorOutOfRange:
                 note("anchor refused")
                 raise
 
         return propose
-
-    return make
-
-
-def count_replays(note: Note) -> Make:
-    def make(original: Any) -> Any:
-        def recover(*arguments: Any) -> Any:
-            state, recovered = original(*arguments)
-            if any(entry.commands for _, entry in recovered.entries):
-                note("log replayed")
-            return state, recovered
-
-        return recover
 
     return make
 

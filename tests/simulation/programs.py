@@ -13,7 +13,7 @@ from ringhold.api.client.calls import Answered, Call, Fail, Failed, Finish, Send
 from ringhold.api.client.calls import Mutation as MutationCall
 from ringhold.api.client.config import ClientConfig
 from ringhold.api.client.core import Core, Pages
-from ringhold.api.client.operations import Delete, Get, Operation, Set
+from ringhold.api.client.operations import Consistency, Delete, Get, Operation, Set
 from ringhold.api.client.results import Match, Record
 from ringhold.api.errors import (
     Incomplete,
@@ -28,7 +28,8 @@ from ringhold.api.proto.ringhold.v1 import kv_pb2
 from ringhold.node.keyspace import split_pair
 
 from .calls import ClientNetwork
-from .history import Entry, Fate, Found, History, Mutation, Page, Pair, Query, Read
+from .history import Entry, Fate, Found, History, Mutation, Page, Pair, Query, Read, StaleRead
+from .stale import oldest
 from .trace import Trace
 
 Result = TypeVar("Result")
@@ -38,6 +39,8 @@ INDEX_VALUES = (b"", b"\x00", b"Oslo", b"Paris", b"Paris\x00", b"Rome", b"\xff")
 INDEXES = ("city", "tag")
 PADDINGS = (0, 40, 300)
 """Records of different sizes, so that pages are also cut by their bytes."""
+
+STALE_WALK_CHANCE = 0.2
 
 PAGES_MAX = 150
 """More pages than all keys can fill."""
@@ -83,7 +86,8 @@ class Program:
         self._habits = Habits(0.1, 10.0, may_fail=True)
         self._kinds: Mapping[Callable[[], Any], int] = {
             self._change: 34,
-            self._get: 24,
+            self._get: 22,
+            self._get_stale: 7,
             self._walk: 14,
             self._batch: 12,
             self._repeat: 9,
@@ -149,6 +153,27 @@ class Program:
         outcome = await self._outcome(key, self._core.get(key, self._habits.timeout_s))
         self._note_read(key, outcome, invoked)
 
+    async def _get_stale(self) -> None:
+        """From any replica, which says how old its answer may be."""
+        key, invoked = self._rng.choice(KEYS), self._now
+        outcome = await self._outcome(key, self._core.get(key, self._habits.timeout_s, "stale"))
+        if isinstance(outcome, Record):
+            found = (outcome.value, outcome.version, entries_of(outcome))
+            self._history.stale_reads.append(StaleRead(key, *found, invoked, self._now, self._age_s(outcome)))
+        elif isinstance(outcome, KeyNotFound):
+            self._history.stale_reads.append(
+                StaleRead(key, None, 0, frozenset(), invoked, self._now, self._age_s(outcome))
+            )
+        else:
+            self._accept(outcome)
+
+    def _age_s(self, answer: Record | KeyNotFound | Pages) -> float | None:
+        """How far behind an answer to a stale question says that it may be."""
+        if not answer.stale:
+            self._history.violated(f"{self.name} asked for what may be stale, and was not told that it is: {answer!r}")
+        self._trace.count("stale answer of unknown age" if answer.behind_ms is None else "stale answer of known age")
+        return None if answer.behind_ms is None else answer.behind_ms / 1000
+
     async def _batch(self) -> None:
         """Several operations at once, on the same key too."""
         invoked = self._now
@@ -207,9 +232,10 @@ class Program:
         bounds = self._rng.choice([(None, None), (start, None), (None, end), (start, end), (start, start + b"\x00")])
         limit = self._rng.choice([1, 2, 4, 50, 50])
         descending, with_records = self._rng.random() < 0.4, self._rng.random() < 0.5
-        await self._walk_through(Query(self._rng.choice(INDEXES), *bounds, descending, limit, with_records))
+        query = Query(self._rng.choice(INDEXES), *bounds, descending, limit, with_records)
+        await self._walk_through(query, "stale" if self._rng.random() < STALE_WALK_CHANCE else "linearizable")
 
-    async def _walk_through(self, query: Query) -> None:
+    async def _walk_through(self, query: Query, consistency: Consistency = "linearizable") -> None:
         """All pages of a query, with other work in between."""
         partial = self._habits.may_fail and self._rng.random() < 0.15
         pages = self._core.find(
@@ -223,6 +249,7 @@ class Program:
             query.with_records,
             partial,
             query.limit,
+            consistency,
         )
         for _ in range(PAGES_MAX):
             page = await self._page(query, pages)
@@ -239,6 +266,7 @@ class Program:
         after, invoked = last_pair(pages), self._now
         call = self._core.page(pages, self._habits.timeout_s)
         assert call is not None, "a page was asked for after the last one"
+        pages.behind_ms = 0  # of each page for itself
         matches = await self._outcome(query.index.encode(), call)
         if isinstance(matches, RingholdError):
             self._accept(matches, Incomplete)
@@ -249,7 +277,9 @@ class Program:
             self._trace.count("partial page")
         more = bool(pages._query.page_token)
         found = tuple(found_of(match) for match in matches)
-        return Page(query, after, found, more, pages.missing_partitions, invoked, self._now)
+        is_stale = pages._query.consistency == kv_pb2.CONSISTENCY_STALE
+        as_of = oldest(invoked, self._age_s(pages)) if is_stale else invoked
+        return Page(query, after, found, more, pages.missing_partitions, invoked, self._now, as_of)
 
     # What all of them need.
 
@@ -309,8 +339,8 @@ class Program:
 
     def _note_read(self, key: bytes, outcome: object, invoked: float) -> None:
         if isinstance(outcome, Record):
-            entries = frozenset((name, value) for name, values in outcome.indexes.items() for value in values)
-            self._history.reads.append(Read(key, outcome.value, outcome.version, entries, invoked, self._now))
+            found = (outcome.value, outcome.version, entries_of(outcome))
+            self._history.reads.append(Read(key, *found, invoked, self._now))
         elif isinstance(outcome, KeyNotFound):
             self._history.reads.append(Read(key, None, 0, frozenset(), invoked, self._now))
         else:
@@ -331,6 +361,10 @@ def indexes_of(mutation: Mutation) -> dict[str, list[bytes]]:
     for name, value in sorted(mutation.entries):
         indexes.setdefault(name, []).append(value)
     return indexes
+
+
+def entries_of(record: Record) -> frozenset[Entry]:
+    return frozenset((name, value) for name, values in record.indexes.items() for value in values)
 
 
 def last_pair(pages: Pages) -> Pair | None:

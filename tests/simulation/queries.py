@@ -126,7 +126,7 @@ def wrong_content(page: Page, timelines: dict[bytes, Timeline], missing_keys: fr
     found = {match.pair: match for match in page.found}
     wrong = [f"{pair} was never written" for pair in found if pair[1] not in timelines]
     for key, timeline in timelines.items():
-        states = timeline.states(page.query.index, page.invoked, page.returned)
+        states = timeline.states(page.query.index, page.as_of, page.returned)
         possible = frozenset[Pair]().union(*(state.pairs for state in states))
         certain = possible.intersection(*(state.pairs for state in states))
         here = {pair for pair in found if pair[1] == key}

@@ -15,7 +15,7 @@ from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import Beat, Frame, Hello
 from ringhold.node.peers.transport import SessionEnded, SessionHandler
 
 from .loop import Life
-from .network import KEEPALIVE_S, Network
+from .network import KEEPALIVE_S, Channel, Network
 
 REDIAL_S_MIN = 0.05
 REDIAL_S_MAX = 1.0
@@ -32,7 +32,7 @@ class Wires:
         self.listening: dict[str, SimulatedTransport] = {}
         self.links: dict[int, Link] = {}
         self._links_made = 0
-        network.on_block(self._block_changed)
+        network.on_frames_blocked(self._block_changed)
 
     def connect(self, dialler: "SimulatedTransport", acceptor: "SimulatedTransport") -> "Link":
         self._links_made += 1
@@ -170,7 +170,7 @@ class Session:
     def _arrive(self, encoded: bytes) -> None:
         if self._link.is_severed:
             return
-        if self._network.is_blocked(self.transport.machine, self.peer.machine):
+        if self._network.is_blocked(self.transport.machine, self.peer.machine, Channel.FRAMES):
             self._held.append(encoded)
             self.hold()
             return
@@ -237,7 +237,7 @@ class SimulatedTransport:
 
     def beat_arrives(self, sender: "SimulatedTransport", encoded: bytes) -> None:
         """A beat has reached this machine, if the way is open."""
-        if self._network.is_blocked(sender.machine, self.machine):
+        if self._network.is_blocked(sender.machine, self.machine, Channel.BEATS):
             self._network.trace.count("beat lost")
         else:
             self._network.give(self.life, self._hear_beat, sender, Beat.FromString(encoded))
@@ -272,7 +272,7 @@ class SimulatedTransport:
         acceptor = self._wires.listening.get(address)
         if acceptor is None or acceptor.life.is_over:
             self.lost(peer_id)
-        elif self._network.is_blocked(self.machine, acceptor.machine):
+        elif self._network.is_blocked(self.machine, acceptor.machine, Channel.FRAMES):
             self._network.after(HELLO_TIMEOUT_S, self.lost, peer_id)
         elif not acceptor.accepts(self._hello(peer_id)):
             self._network.after(self._network.delay_s(), self.lost, peer_id)
@@ -306,7 +306,7 @@ class SimulatedTransport:
         dialling, accepting = link.ends
         if link.is_severed:
             return
-        if self._network.is_blocked(accepting.transport.machine, self.machine):
+        if self._network.is_blocked(accepting.transport.machine, self.machine, Channel.FRAMES):
             self._network.after(HELLO_TIMEOUT_S, link.sever, (0.0, NOTICE_S_MAX))
             return
         self._pauses[peer_id] = REDIAL_S_MIN

@@ -15,12 +15,13 @@ ROUNDING_S = 0.002
 def wrong_with_stale(reads: Iterable[StaleRead], timeline: Timeline) -> Iterator[str]:
     """What no replica can have had within the age that the answer admits; of an unknown age, what none ever had."""
     for read in reads:
-        if not timeline.explains(read, oldest(read), read.returned):
-            yield f"a stale read found what was not stored from {oldest(read):.3f} to {read.returned:.3f}: {read}"
+        as_of = oldest(read.invoked, read.behind_s)
+        if not timeline.explains(read, as_of, read.returned):
+            yield f"a stale read found what was not stored from {as_of:.3f} to {read.returned:.3f}: {read}"
 
 
-def oldest(read: StaleRead) -> float:
-    """The moment whose acknowledged mutations the answer must hold: before the call, as its answer may be slow."""
-    if read.behind_s is None:
+def oldest(invoked: float, behind_s: float | None) -> float:
+    """The moment whose acknowledged mutations an answer must hold: before the call, as the answer may be slow."""
+    if behind_s is None:
         return -inf
-    return read.invoked - read.behind_s * (1 + DRIFT_SHARE_MAX) - ROUNDING_S
+    return invoked - behind_s * (1 + DRIFT_SHARE_MAX) - ROUNDING_S

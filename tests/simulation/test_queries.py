@@ -19,7 +19,7 @@ def set_(key: bytes, city: bytes | None, invoked: float, returned: float = inf, 
 def page(
     *pairs: tuple[bytes, bytes], query: Query = CITY, after: tuple[bytes, bytes] | None = None, more: bool = False
 ) -> Page:
-    return Page(query, after, tuple(Found(pair) for pair in pairs), more, (), 10, 12)
+    return Page(query, after, tuple(Found(pair) for pair in pairs), more, (), 10, 12, 10)
 
 
 OLD = [set_(b"a", b"Oslo", 1, 2, 1), set_(b"b", b"Paris", 1, 2, 2)]

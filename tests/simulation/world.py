@@ -6,12 +6,13 @@ See docs/simulation.md.
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ringhold.api.limits import Limits
 from ringhold.api.proto.ringhold.storage.v1.records_pb2 import Row
 from ringhold.gossip.member import MemberState
+from ringhold.node.consensus import log
 from ringhold.node.machine.machine import load_state
 from ringhold.node.storage.engine import Engine
 from ringhold.ring.hashing import partition_of
@@ -22,16 +23,21 @@ from .clocks import SimulatedClock
 from .disks import applied_indexes, replicas_of, stored_records, wrong_between, wrong_with_group
 from .history import Fate, History, Read
 from .linearizability import Undecided, verdict
-from .loop import SimulationLoop, life_of, simulate
+from .loop import SimulationLoop, life_of, simulate, until
 from .machines import PARTITIONS, Machine, Surroundings
 from .nemesis import Nemesis
 from .network import Network
+from .patches import patched
 from .probes import watched
 from .programs import Habits, Program
 from .queries import Timeline, timelines_of, wrong_with
 from .sessions import Wires
 from .stale import wrong_with_stale
 from .trace import VIOLATION, Trace
+from .witness import Witness, witnessed
+
+ENTRIES_IN_MEMORY_MAX = 6
+"""Far below the product's own, so that followers that were away need what only storage has."""
 
 NODES = 3
 PROGRAMS = 6
@@ -41,6 +47,9 @@ RAGE_S = 45.0
 PEACE_S = 7.0
 RUN_S_MIN = 60.0
 HEALING_S_MAX = 60.0
+RETURN_S_MAX = 15.0
+"""Leaders go back one after the other, a second or two after they have begun."""
+
 QUIET_S = 3.0
 SETTLING_S_MAX = 10.0
 RUN_S_MAX = 300.0
@@ -76,7 +85,7 @@ class NotLive(Exception):
 class World:
     """Everything that one seed determines."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, witness: Witness) -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, SimulationLoop)
         loop.set_exception_handler(self._unhandled)
@@ -84,6 +93,8 @@ class World:
         self._rng = rng = random.Random(seed)
         self.trace = Trace(loop.time)
         self.history = History(on_violation=lambda what: self.trace.note("world", f"{VIOLATION}: {what}"))
+        witness.accuse = self._accused
+        self._accusations: dict[str, None] = {}
         network = Network(loop, self._derived(), self.trace)
         self._wires = Wires(network)
         self._gossip = Questions(network, loop, cancels=False)
@@ -135,6 +146,13 @@ class World:
             await program.read_everything()
         await self._until_settled()
 
+    async def run_until_violated(self) -> None:
+        """The story up to the first violation, if there is one."""
+        running = self._loop.create_task(self.run())
+        await until(lambda: running.done() or bool(self.history.violations))
+        if running.done():
+            running.result()
+
     def _count_milestones(self) -> None:
         if self._founded_through_crashes:
             self.trace.count("cluster formed through crashes")
@@ -153,12 +171,17 @@ class World:
         await asyncio.gather(*(program.work(habits, lambda: self._loop.time() >= end) for program in self._programs))
 
     async def _until_healthy(self) -> None:
-        deadline = self._loop.time() + HEALING_S_MAX
-        while (complaint := self._complaint()) is not None:
-            if self._loop.time() > deadline:
-                raise NotLive(f"{HEALING_S_MAX} s after the last fault: {complaint}")
-            await asyncio.sleep(0.25)
+        await self._until_silent(self._complaint, HEALING_S_MAX, "after the last fault")
+        await self._until_silent(self._wrong_leaders, RETURN_S_MAX, "after all nodes serve again")
         self.trace.note("world", "healthy")
+
+    async def _until_silent(self, complain: Callable[[], object], seconds_max: float, since: str) -> None:
+        """Return when there is nothing to complain of. Raises NotLive if that takes too long."""
+        deadline = self._loop.time() + seconds_max
+        while complaint := complain():
+            if self._loop.time() > deadline:
+                raise NotLive(f"{seconds_max} s {since}: {complaint}")
+            await asyncio.sleep(0.25)
 
     def _complaint(self) -> str | None:
         """What keeps the cluster from being healthy."""
@@ -175,17 +198,27 @@ class World:
                 return f"{machine.name} has no session with {missing}"
         return None
 
+    def _wrong_leaders(self) -> str | None:
+        """Which groups are not led, with a lease, by the nodes that should lead them."""
+        for machine in self.machines:
+            assert machine.node is not None
+            groups = machine.node.groups
+            for group, preferred in groups._handovers.preferred.items():
+                if groups.hosts(group) and groups.leader(group)[0] != preferred:
+                    return (
+                        f"{machine.name} believes that {groups.leader(group)[0]} leads group {group}, not {preferred}"
+                    )
+                if preferred == machine.node_id and not groups.leads(group):
+                    return f"{machine.name} has no lease of group {group}"
+        return None
+
     async def _until_settled(self) -> None:
-        """All replicas of each group have applied the same."""
-        deadline = self._loop.time() + SETTLING_S_MAX
-        while behind := {
-            group: indexes
-            for group, engines in self._replicas().items()
-            if len(set((indexes := applied_indexes(engines, group)).values())) > 1
-        }:
-            if self._loop.time() > deadline:
-                raise NotLive(f"{SETTLING_S_MAX} s after the last operation replicas have applied {behind}")
-            await asyncio.sleep(0.25)
+        await self._until_silent(self._behind, SETTLING_S_MAX, "after the last operation replicas have applied")
+
+    def _behind(self) -> dict[int, dict[str, int]]:
+        """The groups whose replicas have not all applied the same, and how far each is."""
+        applied = {group: applied_indexes(engines, group) for group, engines in self._replicas().items()}
+        return {group: indexes for group, indexes in applied.items() if len(set(indexes.values())) > 1}
 
     def _replicas(self) -> dict[int, dict[str, Engine]]:
         engines: dict[str, Engine] = {machine.name: machine.engine for machine in self.machines}
@@ -293,6 +326,12 @@ class World:
         else:
             self._bug(f"{machine.name}, {part}", error)
 
+    def _accused(self, what: str) -> None:
+        """Replicas break a rule for as long as the fault lasts; each breach is told once."""
+        if what not in self._accusations:
+            self._accusations[what] = None
+            self.history.violated(what)
+
     def _bug(self, where: str, error: BaseException) -> None:
         self.history.violated(f"{where}: {type(error).__name__}: {error}")
 
@@ -314,12 +353,13 @@ def revision_of(replicas: Mapping[str, Engine], group: int) -> int:
     return max(load_state(engine, group).revision for engine in replicas.values())
 
 
-async def live_through(seed: int) -> Result:
-    world = World(seed)
+async def live_through(seed: int, witness: Witness, hastily: bool) -> Result:
+    world = World(seed, witness)
     try:
         async with asyncio.timeout(RUN_S_MAX):
-            await world.run()
-        world.judge()
+            await (world.run_until_violated() if hastily else world.run())
+        if not (hastily and world.history.violations):
+            world.judge()
     except TimeoutError:
         world.history.violated(f"the run did not end within {RUN_S_MAX} s")
     except NotLive as error:
@@ -336,9 +376,13 @@ async def live_through(seed: int) -> Result:
     )
 
 
-def run_seed(seed: int) -> Result:
-    """One run, on a loop of its own. The same seed gives the same run."""
-    with watched() as paths:
-        result = simulate(live_through(seed))
+def run_seed(seed: int, *, hastily: bool = False) -> Result:
+    """One run, on a loop of its own. The same seed gives the same run; if `hastily`, up to the first violation."""
+    with (
+        patched(log, "ENTRIES_IN_MEMORY_MAX", lambda _: ENTRIES_IN_MEMORY_MAX),
+        witnessed() as witness,
+        watched() as paths,
+    ):
+        result = simulate(live_through(seed, witness, hastily))
     result.counts.update(paths)
     return result

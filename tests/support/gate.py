@@ -4,14 +4,16 @@ import asyncio
 
 
 class Gate:
-    """`MemoryEngine(before_sync=gate.wait)`: open at first."""
+    """`MemoryEngine(before_sync=gate.wait)`: open at first. `asked`: how many syncs have come to it."""
 
     def __init__(self) -> None:
         self._opened = asyncio.Event()
         self._opened.set()
         self.waiting = 0
+        self.asked = 0
 
     async def wait(self) -> None:
+        self.asked += 1
         self.waiting += 1
         await self._opened.wait()
         self.waiting -= 1

@@ -22,9 +22,16 @@ class Gateway:
         self._kv = kv_pb2_grpc.KVStub(channel)
 
     def read(self, key: bytes) -> Read:
-        invoked = time.monotonic()
+        return self._read(kv_pb2.GetRequest(key=key))
+
+    def read_stale(self, key: bytes) -> Read:
+        """From the gateway's own replica, if it has one."""
+        return self._read(kv_pb2.GetRequest(key=key, consistency=kv_pb2.CONSISTENCY_STALE))
+
+    def _read(self, request: kv_pb2.GetRequest) -> Read:
+        key, invoked = request.key, time.monotonic()
         try:
-            answer = self._kv.Get(kv_pb2.GetRequest(key=key), timeout=TIMEOUT_S)
+            answer = self._kv.Get(request, timeout=TIMEOUT_S)
         except grpc.RpcError as error:
             absent = from_rpc_error(error)
             if not isinstance(absent, KeyNotFound):
@@ -41,7 +48,7 @@ class Gateway:
             for match in self._matches(index)
         )
         query = Query(index, None, None, False, limit, with_records=True)
-        return Page(query, None, found, False, (), invoked, time.monotonic())
+        return Page(query, None, found, False, (), invoked, time.monotonic(), invoked)
 
     def _matches(self, index: str) -> Iterator[kv_pb2.Match]:
         request = kv_pb2.GetByIndexRequest(index=index, range=kv_pb2.Range(), limit=PAGE_LIMIT, with_records=True)

@@ -115,7 +115,7 @@ class Worker:
         invoked = time.monotonic()
         found = self._outcome(b"walk", lambda: self._matches(client, query))
         if not isinstance(found, RingholdError):
-            self._history.pages.append(Page(query, None, found, False, (), invoked, time.monotonic()))
+            self._history.pages.append(Page(query, None, found, False, (), invoked, time.monotonic(), invoked))
 
     def _matches(self, client: Client, query: Query) -> tuple[Found, ...]:
         matches = client.find(query.index, descending=query.descending, page_size=WALK_PAGE_SIZE)

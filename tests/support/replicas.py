@@ -1,15 +1,18 @@
-"""Groups that run over an engine in memory, and what lies in it."""
+"""The groups of a node that replicates with nobody, over an engine in memory, and what lies in it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from random import Random
 
+from support.network import Network
 from support.rows import command_of
 from support.virtual_time import LoopClock, reached
 
 from ringhold.api.proto.ringhold.storage.v1 import records_pb2 as stored
 from ringhold.node import keyspace
-from ringhold.node.consensus.groups import Applied, Groups, GroupsConfig
+from ringhold.node.consensus.groups import Groups, GroupsConfig
+from ringhold.node.consensus.tickets import Applied
 from ringhold.node.machine.machine import Machine, founded_state, hosted_groups, load_state
 from ringhold.node.machine.records import RecordMachine
 from ringhold.node.storage.engine import Engine, WriteBatch
@@ -22,12 +25,12 @@ def opened(
     config: GroupsConfig | None = None,
     make_machine: Callable[[int, stored.GroupState], Machine] = RecordMachine,
 ) -> Groups:
-    """Replicas that have stored their votes but led nothing yet; those that the engine does not hold are founded."""
+    """Sole voters that campaign but have stored no vote yet; those that the engine does not hold are founded."""
     found_alone("n1", engine, groups)
-    replicas = Groups("n1", engine, LoopClock(), config)
+    replicas = Groups("n1", 1, engine, LoopClock(), Random("n1"), config)
+    replicas.attach(Network().add("n1", replicas))
     for group in groups:
         replicas.open(group, make_machine)
-    replicas.campaign(groups)
     return replicas
 
 
@@ -47,15 +50,16 @@ async def leading(
     config: GroupsConfig | None = None,
     make_machine: Callable[[int, stored.GroupState], Machine] = RecordMachine,
 ) -> AsyncIterator[Groups]:
-    """Replicas that run and lead."""
+    """Sole voters that run and lead."""
     replicas = opened(engine, groups, config, make_machine)
-    running = asyncio.ensure_future(replicas.run())
+    running = [asyncio.ensure_future(loop) for loop in (replicas.run(), replicas.pulse())]
     try:
         await reached(lambda: len(replicas.led) == len(groups))
         yield replicas
     finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        for each in running:
+            each.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
 
 
 def propose(
@@ -63,7 +67,8 @@ def propose(
 ) -> asyncio.Future[Applied]:
     """A command with the anchor that a gateway would give it."""
     anchor = replicas.log_time_ms(group) if anchor_ms is None else anchor_ms
-    return replicas.propose(group, command_of(*mutations, request_id=request_id, anchor_ms=anchor), anchor)
+    command = command_of(*mutations, request_id=request_id, anchor_ms=anchor)
+    return replicas.propose(group, command, anchor, len(mutations))
 
 
 def rows_of(engine: Engine, group: int) -> dict[bytes, stored.Row]:

@@ -4,17 +4,20 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any
 
 import pytest
 from support.gossip import member
+from support.network import Network
 from support.ring_nodes import node_records
 from support.virtual_time import LoopClock, pass_time, reached, turns, virtual
 
 from ringhold.api.errors import InDoubt, Overloaded, Unavailable
 from ringhold.gossip.member import Member, MemberState
 from ringhold.node.admission import Admission, joining_record
-from ringhold.node.consensus.groups import AnchorOutOfRange, Groups, NotLeader
+from ringhold.node.consensus.groups import Groups
+from ringhold.node.consensus.tickets import AnchorOutOfRange, NotLeader
 from ringhold.node.machine.machine import Machine
 from ringhold.node.machine.topology_machine import ChangeKind, ChangeNode, TopologyMachine, load_topology
 from ringhold.node.storage.memory import MemoryEngine
@@ -50,7 +53,8 @@ async def leader() -> AsyncIterator[Leader]:
     node_id = topology.nodes[0].id
     store = TopologyStore(node_id, engine)
     await store.adopt(topology)
-    groups = Groups(node_id, engine, LoopClock())
+    groups = Groups(node_id, 1, engine, LoopClock(), Random(node_id))
+    groups.attach(Network().add(node_id, groups))
     members: list[Member] = []
     logged: list[tuple[str, dict[str, Any]]] = []
     failures: list[BaseException] = []
@@ -65,7 +69,6 @@ async def leader() -> AsyncIterator[Leader]:
 
     admission = Admission(groups, store, lambda: tuple(members), LoopClock(), log)
     groups.open(SYSTEM_GROUP, machine)
-    groups.campaign([SYSTEM_GROUP])
     supervisor = Supervisor(lambda _, error: failures.append(error))
     supervisor.spawn("groups", groups.run())
     supervisor.spawn("admission", admission.run())

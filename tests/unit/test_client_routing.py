@@ -62,6 +62,21 @@ def test_a_failed_endpoint_comes_last_for_a_while_and_then_returns() -> None:
     assert chosen(routing, now=40.0) == {"a:1", "b:1"}
 
 
+def test_an_endpoint_that_nodes_do_not_hear_comes_last() -> None:
+    """A program that gave it does not wait for it at every call; it is asked again once it answers or is well."""
+    for liveness in (cluster_pb2.LIVENESS_SUSPECT, DEAD):
+        routing = new_routing("a:1", "b:1")
+        routing.adopt(topology(node("a"), node("b", liveness=liveness), leader=1), 0.0)
+        assert chosen(routing, partition=0) == {"a:1"}
+        assert routing.choose(0, {"a:1"}, 0.0) == "b:1"
+        routing.answered("b:1")
+        assert chosen(routing) == {"a:1", "b:1"}
+        routing.adopt(topology(node("a"), node("b", liveness=liveness)), 1.0)
+        assert chosen(routing) == {"a:1"}
+        routing.adopt(topology(node("a"), node("b")), 2.0)
+        assert chosen(routing) == {"a:1", "b:1"}
+
+
 def test_when_all_have_failed_the_one_due_first_is_asked() -> None:
     """There is always an endpoint."""
     routing = new_routing("a:1", "b:1")

@@ -122,8 +122,9 @@ def test_limits_merge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_setting_has_a_variable(setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each field of NodeConfig is read from its variable."""
     values = {"weight": "3", "expect": "1", "partitions": "128", "drain_timeout_s": "3", "engine": "rocksdb"}
-    values |= {"replication_factor": "5"}
+    values |= {"replication_factor": "5", "reads": "quorum"}
     values |= {"log_level": "debug", "log_format": "json", "seeds": "s:1", "row_cache_bytes": "0"}
+    values |= {"disk_reserve_bytes": "5"}
     values |= dict.fromkeys(("grpc", "http", "advertise_grpc", "advertise_http"), "h:1")
     value = values.get(setting, "text")
     monkeypatch.setenv(f"RINGHOLD_{setting.upper()}", value)
@@ -141,6 +142,7 @@ def test_every_setting_has_a_variable(setting: str, tmp_path: Path, monkeypatch:
         ({"engine": "leveldb"}, "--engine: 'leveldb' is unknown: choose sqlite or rocksdb"),
         ({"partitions": "63"}, "--partitions: 63 is not a power of two between 1 and 65536"),
         ({"replication_factor": "0"}, "--replication-factor: 0 is not between 1 and 9"),
+        ({"reads": "dirty"}, "--reads: 'dirty' is unknown: choose lease or quorum"),
         ({"replication_factor": "10"}, "--replication-factor: 10 is not between 1 and 9"),
         ({"log_format": "xml"}, "--log-format: 'xml' is unknown: choose text or json"),
         ({"http": "127.0.0.1:50051"}, "--http: gRPC and HTTP can't both listen on 127.0.0.1:50051"),

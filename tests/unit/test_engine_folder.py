@@ -6,12 +6,20 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
-from ringhold.node.storage.folder import DataFolder, FolderError, Identity, format_identity, parse_identity
+from ringhold.node.storage.folder import (
+    DataFolder,
+    FolderError,
+    Identity,
+    _checksum,
+    format_identity,
+    parse_identity,
+)
 
 HOLDER = """
 import sys
@@ -44,6 +52,50 @@ def test_an_identity_is_made_once(folder: DataFolder) -> None:
     other = DataFolder(folder.path / "other")
     assert make(other).node_id != first.node_id
     other.close()
+
+
+def test_an_adopted_cluster_is_remembered(folder: DataFolder) -> None:
+    """The id of the cluster stays over starts and renames, and there is only ever one."""
+    make(folder)
+    adopted = folder.adopt("c-1")
+    assert adopted.cluster_id == "c-1"
+    assert folder.adopt("c-1") == folder.identity() == adopted
+    assert folder.begin_generation().cluster_id == "c-1"
+    assert make(folder, name="b").cluster_id == "c-1"
+    with pytest.raises(FolderError, match="belongs to the cluster with id c-1, but its engine holds that with id c-2"):
+        folder.adopt("c-2")
+
+
+def test_an_engine_that_lost_its_cluster_is_refused(folder: DataFolder) -> None:
+    """Identity and engine name the same cluster, or none; what a crash left only in the engine is made up for."""
+    make(folder)
+    folder.check_adoption("")
+    folder.check_adoption("c-1")
+    assert folder.identity() is not None
+    folder.check_adoption("c-1")
+    with pytest.raises(FolderError, match=r"of the cluster with id c-1, but its engine in .* is empty"):
+        folder.check_adoption("")
+    with pytest.raises(FolderError, match="c-2"):
+        folder.check_adoption("c-2")
+
+
+def test_an_engine_without_an_identity_is_refused(folder: DataFolder) -> None:
+    """It holds the promises of another node id, which must not be made under a new one."""
+    folder.engine_path.mkdir()
+    first = make(folder)
+    (folder.engine_path / "rows").write_bytes(b"")
+    assert make(folder) == first
+    (folder.path / "identity.json").unlink()
+    with pytest.raises(FolderError, match=r"has an engine, but its identity\.json is missing"):
+        make(folder)
+
+
+def test_an_identity_of_an_earlier_version_is_read(folder: DataFolder) -> None:
+    """One that does not know of adoption yet has adopted nothing."""
+    first = make(folder)
+    content = {name: value for name, value in asdict(first).items() if name != "cluster_id"}
+    text = json.dumps({"format": 1, "identity": content, "checksum": _checksum(content)})
+    assert parse_identity(text.encode()) == first
 
 
 def test_a_generation_is_counted_at_each_start(folder: DataFolder) -> None:

@@ -55,6 +55,18 @@ def test_the_writer_has_our_settings(engine: SqliteEngine) -> None:
     assert engine._writer._finish("PRAGMA temp_store", []) == [(2,)]
 
 
+def test_what_is_deleted_is_room_for_what_comes(engine: SqliteEngine, tmp_path: Path) -> None:
+    """Free pages are told as reusable, and filled before the file grows."""
+    assert engine.reusable_bytes() == 0
+    rows = {b"%04d" % number: bytes(10_000) for number in range(200)}
+    engine.write(WriteBatch(rows))
+    engine.write(WriteBatch(deletes=set(rows)))
+    freed = engine.reusable_bytes()
+    assert freed > 180 * 10_000
+    engine.write(WriteBatch({b"again": bytes(1_000_000)}))
+    assert freed - 1_100_000 < engine.reusable_bytes() < freed - 1_000_000
+
+
 @pytest.mark.parametrize("count", [1, 9, 40, 256, 257, 1_000])
 def test_a_batch_is_few_statements_below_every_limit(count: int) -> None:
     """Rows go in statements of up to 256, with fewer variables than any SQLite allows, from a small set of texts."""

@@ -9,7 +9,7 @@ from ringhold.api.limits import Limits
 from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import Request
 from ringhold.api.proto.ringhold.storage.v1 import records_pb2 as stored
 from ringhold.api.proto.ringhold.v1 import kv_pb2
-from ringhold.node.consensus.groups import Applied
+from ringhold.node.consensus.tickets import Applied
 from ringhold.node.gateway import MUTATIONS_PER_COMMAND_MAX, accepted
 from ringhold.ring.hashing import partition_of
 

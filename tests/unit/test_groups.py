@@ -1,22 +1,21 @@
-"""All groups of a node: what is acknowledged when, what a crash leaves, and the bounds of a tick."""
+"""The groups of a node that replicates with nobody: what is acknowledged when, what is refused, how it ends."""
 
 import asyncio
 from random import Random
 
 import pytest
 from support.gate import Gate
-from support.replicas import entries_of, leading, opened, propose, rows_of, unapplied_of
-from support.rows import delete_of, set_of
+from support.replicas import leading, opened, propose, rows_of, unapplied_of
+from support.rows import set_of
 from support.virtual_time import pass_time, reached, turns, virtual
 
 from ringhold.api.errors import DataLoss, Overloaded, Unavailable
 from ringhold.api.proto.ringhold.storage.v1 import records_pb2 as stored
 from ringhold.node import keyspace
-from ringhold.node.consensus.groups import ANCHOR_AHEAD_MS_MAX, AnchorOutOfRange, Groups, GroupsConfig, NotLeader
+from ringhold.node.consensus.applying import SliceConfig
+from ringhold.node.consensus.groups import ANCHOR_AHEAD_MS_MAX, GroupsConfig
+from ringhold.node.consensus.tickets import AnchorOutOfRange, NotLeader
 from ringhold.node.machine.dedupe import DEDUPE_WINDOW_MS
-from ringhold.node.machine.machine import load_state
-from ringhold.node.machine.records import RecordMachine
-from ringhold.node.machine.staged import Staged
 from ringhold.node.storage.engine import EngineFailed, WriteBatch
 from ringhold.node.storage.memory import MemoryEngine
 
@@ -82,110 +81,49 @@ async def test_one_entry_per_group_and_tick() -> None:
         assert versions == [2, 1, 3, 2, 4, 3]
 
 
-class CountingMachine(RecordMachine):
-    """Notes how many commands it applied in which turn of the loop."""
-
-    applied: list[tuple[int, int]]
-    turn: list[int]
-
-    def apply(self, index: int, entry: stored.LogEntry, staged: Staged) -> list[bytes]:
-        self.applied.append((self.turn[0], len(entry.commands)))
-        return super().apply(index, entry, staged)
-
-
-@pytest.mark.parametrize("groups", [1, 5])
 @virtual
-async def test_a_slice_applies_no_more_than_its_bound(groups: int) -> None:
-    """P8: between two turns of the loop no more is applied than `reads_per_slice_max` allows, however they came."""
-    CountingMachine.applied, CountingMachine.turn = [], [0]
-    config = GroupsConfig(reads_per_slice_max=8)
-    engine = MemoryEngine(before_sync=lambda: turns(1))
-    async with leading(engine, range(1, groups + 1), config, CountingMachine) as replicas:
-        spinning = asyncio.ensure_future(spin(CountingMachine.turn))
-        tickets = [
-            propose(replicas, 1 + number % groups, set_of(b"%d" % number), request_id=b"%d" % number)
-            for number in range(50)
-        ]
-        await asyncio.gather(*tickets)
-        spinning.cancel()
-    by_turn: dict[int, int] = {}
-    for turn, commands in CountingMachine.applied:
-        by_turn[turn] = by_turn.get(turn, 0) + commands
-    assert sum(by_turn.values()) == 50
-    assert max(by_turn.values()) <= 4
-
-
-async def spin(turn: list[int]) -> None:
-    while True:
-        turn[0] += 1
-        await asyncio.sleep(0)
-
-
-@virtual
-async def test_a_slice_is_bounded_in_bytes_too() -> None:
-    """P8: large commands make small entries; one above the bound goes alone."""
-    CountingMachine.applied, CountingMachine.turn = [], [0]
-    config = GroupsConfig(bytes_per_slice_max=100)
-    async with leading(MemoryEngine(), [1], config, CountingMachine) as replicas:
-        sizes = (10, 10, 300, 10)
-        tickets = [
-            propose(replicas, 1, set_of(b"k", bytes(size)), request_id=b"%d" % number)
-            for number, size in enumerate(sizes)
-        ]
-        await asyncio.gather(*tickets)
-    assert [commands for _, commands in CountingMachine.applied if commands] == [2, 1, 1]
-
-
-class SizingEngine(MemoryEngine):
-    """Notes how many bytes of log each batch brings."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.appended: list[int] = []
-
-    def write(self, batch: WriteBatch) -> None:
-        logged = (len(value) for key, value in batch.puts.items() if keyspace.kind_of(key) is keyspace.Kind.LOG)
-        self.appended.append(sum(logged))
-        super().write(batch)
-
-
-@virtual
-async def test_a_tick_appends_a_bounded_amount_for_all_groups_together() -> None:
-    """P8: groups that find no room wait for the next tick, and then come first."""
-    engine = SizingEngine()
-    groups = range(1, 21)
-    async with leading(engine, groups, GroupsConfig(bytes_per_tick_max=2_000)) as replicas:
-        engine.appended.clear()
-        tickets = [
-            propose(replicas, group, set_of(b"k", bytes(500)), request_id=b"%d:%d" % (group, number))
-            for number in range(3)
-            for group in groups
-        ]
-        await asyncio.gather(*tickets)
-    assert 1_000 < max(engine.appended) < 2_000 + 2_500
-    assert sum(engine.appended) > 60 * 500
-
-
-@virtual
-async def test_reads_are_refused_before_the_first_entry_of_the_term() -> None:
-    """A new leader names itself but reads nothing until its own first entry is applied."""
+async def test_a_new_leader_reads_nothing_before_the_first_entry_of_its_term() -> None:
+    """Section 6.4: it does not know what was acknowledged before; commands it takes, and they come after that entry."""
     gate = Gate()
     gate.close()
     replicas = opened(MemoryEngine(before_sync=gate.wait), [1])
     running = asyncio.ensure_future(replicas.run())
     await turns()
-    for refused in (lambda: replicas.read(1, [b"k"]), lambda: propose(replicas, 1, set_of(b"k"), request_id=b"1")):
-        with pytest.raises(NotLeader) as caught:
-            refused()
-        assert (caught.value.leader, caught.value.term) == ("n1", 1)
+    assert replicas.leader(1) == (None, 1)
+    with pytest.raises(NotLeader):
+        propose(replicas, 1, set_of(b"k"), request_id=b"1")
+    gate.let_through()  # the vote is durable
+    await reached(lambda: replicas.is_leader(1))
+    assert replicas.leader(1) == ("n1", 1)
     assert not replicas.leads(1)
-    gate.open()
-    await reached(lambda: replicas.leads(1))
-    assert replicas.read(1, [b"k"]).rows == [None]
     with pytest.raises(NotLeader) as caught:
-        replicas.read(9, [b"k"])
-    assert caught.value.leader is None
+        replicas.read(1, [b"k"])
+    assert (caught.value.leader, caught.value.term) == (None, 1)
+    written = propose(replicas, 1, set_of(b"k"), request_id=b"1")
+    gate.open()
+    await written
+    assert len(replicas.read(1, [b"k"]).rows) == 1
     running.cancel()
+
+
+@virtual
+async def test_a_group_without_a_replica_here_is_refused() -> None:
+    """Whatever is asked of it: this node does not lead it, and does not know who does."""
+    async with leading(MemoryEngine(), [1]) as replicas:
+        for refused in (
+            lambda: replicas.read(9, [b"k"]),
+            lambda: replicas.read_stale(9, [b"k"]),
+            lambda: replicas.behind_ms(9),
+            lambda: replicas.propose(9, b"", 1),
+        ):
+            with pytest.raises(NotLeader) as caught:
+                refused()
+            assert (caught.value.group, caught.value.leader) == (9, None)
+        with pytest.raises(NotLeader):
+            await replicas.confirm(9)
+        assert not replicas.leads(9)
+        assert not replicas.hosts(9)
+        assert replicas.leader(9) == (None, 0)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +170,9 @@ async def test_too_many_commands_are_overload_until_some_are_answered(config: Gr
 async def test_a_drain_answers_what_was_accepted_and_refuses_the_rest() -> None:
     """No accepted command is left without an answer; a later one is told that nothing was appended."""
     gate = Gate()
-    async with leading(MemoryEngine(before_sync=gate.wait), [1], GroupsConfig(reads_per_slice_max=4)) as replicas:
+    async with leading(
+        MemoryEngine(before_sync=gate.wait), [1], GroupsConfig(slices=SliceConfig(reads_max=4))
+    ) as replicas:
         gate.close()
         tickets = [propose(replicas, 1, set_of(b"%d" % number), request_id=b"%d" % number) for number in range(7)]
         draining = asyncio.ensure_future(replicas.drain())
@@ -266,19 +206,6 @@ async def test_a_failed_engine_ends_the_loop_unacknowledged(fault: str) -> None:
 
 
 @virtual
-async def test_the_log_keeps_a_bounded_number_of_applied_entries() -> None:
-    """Applied entries are dropped together, those of before a restart too."""
-    engine = MemoryEngine()
-    config = GroupsConfig(applied_log_max=8)
-    log = keyspace.kind_range(keyspace.Kind.LOG, 1)
-    for life in range(4):
-        async with leading(engine, [1], config) as replicas:
-            for number in range(20):
-                await propose(replicas, 1, set_of(b"k"), request_id=b"%d:%d" % (life, number))
-                assert len(engine.scan(*log, limit=1_000)) <= 9
-
-
-@virtual
 async def test_a_repeated_command_has_the_stored_outcome() -> None:
     """P3: the same request_id and anchor take effect once, also over a restart."""
     engine = MemoryEngine()
@@ -306,72 +233,3 @@ async def test_a_damaged_row_is_data_loss_that_names_the_partition() -> None:
         with pytest.raises(DataLoss) as caught:
             replicas.read(3, [b"k"])
         assert caught.value.details == {"partition": "2"}
-
-
-class Writer:
-    """Proposes numbered pairs of keys to one group and knows which were acknowledged."""
-
-    def __init__(self, replicas: Groups, group: int, rng: Random) -> None:
-        self.group = group
-        self.tickets: list[asyncio.Future[object]] = []
-        self._replicas = replicas
-        self._rng = rng
-
-    def write(self) -> None:
-        """A command of several mutations, so that half of it would show."""
-        number = len(self.tickets)
-        value = b"%d" % number
-        mutations = [set_of(name, value, [("number", value), ("side", name)]) for name in (b"left", b"right")]
-        mutations.append(set_of(b"only:%d" % number, value, [("only", value)]))
-        if number and self._rng.random() < 0.5:
-            mutations.append(delete_of(b"only:%d" % (number - 1)))
-        ticket = propose(self._replicas, self.group, *mutations, request_id=b"%d" % number)
-        self.tickets.append(asyncio.ensure_future(ticket))
-
-    @property
-    def acknowledged(self) -> int:
-        """How many of the first commands were acknowledged."""
-        done = [number for number, ticket in enumerate(self.tickets, 1) if ticket.done() and not ticket.cancelled()]
-        return done[-1] if done else 0
-
-
-@pytest.mark.parametrize("seed", range(60))
-@virtual
-async def test_a_crash_at_any_point_leaves_a_prefix_with_all_that_was_acknowledged(seed: int) -> None:
-    """P1, P4: whole commands in their order, all acknowledged ones among them, and index entries equal to the rows."""
-    rng = Random(seed)
-    engine = MemoryEngine(before_sync=lambda: turns(rng.randint(0, 3)))
-    config = GroupsConfig(reads_per_slice_max=rng.choice((2, 4, 200)))
-    async with leading(engine, [1, 2], config) as replicas:
-        writers = [Writer(replicas, group, rng) for group in (1, 2)]
-        for _ in range(rng.randint(1, 60)):
-            rng.choice(writers).write()
-            await turns(rng.randint(0, 2))
-        acknowledged = [writer.acknowledged for writer in writers]
-        engine = engine.crash(rng)
-    for _ in range(rng.randint(0, 2)):  # a crash while it recovers
-        replicas = opened(engine, [1, 2], config)
-        running = asyncio.ensure_future(replicas.run())
-        await turns(rng.randint(0, 6))
-        engine = engine.crash(rng)
-        running.cancel()
-    async with leading(engine, [1, 2], config):
-        for writer, count in zip(writers, acknowledged, strict=True):
-            survived = check_group(engine, writer.group)
-            assert count <= survived <= len(writer.tickets)
-
-
-def check_group(engine: MemoryEngine, group: int) -> int:
-    """How many commands survived, after a check that they are whole and that all records agree."""
-    rows = rows_of(engine, group)
-    state = load_state(engine, group)
-    assert state.keys == len(rows)
-    assert entries_of(engine, group) == {(e.name, e.value, key) for key, row in rows.items() for e in row.indexes}
-    assert unapplied_of(engine, group) == []
-    if not rows:
-        return 0
-    assert rows[b"left"].value == rows[b"right"].value
-    last = int(rows[b"left"].value)
-    assert max(int(key[5:]) for key in rows if key.startswith(b"only:")) == last
-    assert state.dedupe_records == last + 1
-    return last + 1

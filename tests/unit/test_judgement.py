@@ -22,7 +22,7 @@ def read_of(version: int, at: float = 5.0) -> Read:
 
 
 def walk_of(*found: Found) -> Page:
-    return Page(QUERY, None, found, False, (), 5.0, 5.5)
+    return Page(QUERY, None, found, False, (), 5.0, 5.5, 5.0)
 
 
 FOUND = Found((b"red", b"key"), b"value-2", 2)

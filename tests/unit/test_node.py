@@ -21,6 +21,7 @@ from ringhold.node.node import Node, NodeParts, NodeSettings
 from ringhold.node.peers.transport import Transport
 from ringhold.node.storage.engine import EngineFailed
 from ringhold.node.storage.memory import MemoryEngine
+from ringhold.node.storage.space import FakeDevice
 from ringhold.node.supervisor import Supervisor
 
 
@@ -31,6 +32,7 @@ class World:
     handlers: dict[str, Handler] = field(default_factory=dict)
     failures: list[tuple[str, BaseException]] = field(default_factory=list)
     logged: list[str] = field(default_factory=list)
+    adopted: list[str] = field(default_factory=list)
 
     def node(
         self,
@@ -52,8 +54,13 @@ class World:
         def nothing(kept: Any) -> None:
             """Gossip's memory is not what is tested."""
 
+        async def remember(cluster_id: str) -> None:
+            self.adopted.append(cluster_id)
+
         parts = NodeParts(
             engine=engine,
+            device=FakeDevice(),
+            remember_cluster=remember,
             transport=transport,
             gossip_exchange=FakeExchange(self.handlers, address, lambda source, target: False),
             known_members=(),
@@ -84,7 +91,9 @@ def settings(name: str, address: str, expect: int, seeds: tuple[str, ...], repli
         expect=expect,
         partitions=8,
         replication_factor=replication_factor,
+        reads="lease",
         engine="memory",
+        disk_reserve_bytes=None,
         limits=Limits(),
         gossip=GossipConfig(),
     )

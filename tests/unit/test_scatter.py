@@ -4,8 +4,8 @@ import asyncio
 from collections import Counter
 
 import pytest
-from support.small_cluster import NOT_SENT, REPLY_LOST, SmallCluster, small_cluster
-from support.virtual_time import virtual
+from support.small_cluster import NOT_SENT, REPLY_LOST, REQUEST_LOST, SmallCluster, small_cluster
+from support.virtual_time import reached, virtual
 
 from ringhold.api.errors import DataLoss, Incomplete, InvalidRequest, Overloaded
 from ringhold.api.limits import Limits
@@ -15,6 +15,8 @@ from ringhold.node import keyspace, shards
 from ringhold.node.machine.queries import QuerySpec
 from ringhold.node.shards import NodeAnswer
 from ringhold.node.storage.engine import View, ViewGone, WriteBatch
+from ringhold.ring.hashing import partition_of
+from ringhold.ring.topology import group_of_partition
 
 RECORDS = 60
 
@@ -86,6 +88,7 @@ async def test_only_what_was_refused_is_asked_again() -> None:
             return leads(group) and (group != moved or len(cluster.asked_of("b", "query")) > refusals)
 
         cluster.nodes["b"].groups.leads = refuses_one  # type: ignore[method-assign]
+        cluster.nodes["b"].groups.is_leader = refuses_one  # type: ignore[method-assign]
         response = await page(cluster)
         assert keys_of(response) == keys
         asked = [list(query.groups) for query in cluster.asked_of("b", "query")]
@@ -96,32 +99,33 @@ async def test_only_what_was_refused_is_asked_again() -> None:
 
 @virtual
 async def test_a_refused_shard_is_asked_of_the_leader_that_is_named() -> None:
-    """The refusal says who leads, so the next request goes there, and so do later ones."""
-    async with small_cluster() as cluster:
-        await fill(cluster)
-        moved = cluster.partitions_of("b")[0] + 1
-        old, new = cluster.nodes["b"].groups, cluster.nodes["c"].groups
-        led_before, led_now = old.leads, new.leads
-        old.leads = lambda group: group != moved and led_before(group)  # type: ignore[method-assign]
-        new.leads = lambda group: group == moved or led_now(group)  # type: ignore[method-assign]
-        old.leader = lambda group: ("c", 2)  # type: ignore[method-assign]
-        await page(cluster)
-        asked = [list(query.groups) for query in cluster.asked_of("c", "query")]
-        assert asked[1:] == [[moved]]
-        assert cluster.nodes["a"].routes.leader(moved) == "c"
+    """The refusal says who leads, so the next request goes there, and so do those of later pages."""
+    async with small_cluster(*"abcd", replication_factor=3) as cluster:
+        keys = await fill(cluster)
+        key, (old, *_) = cluster.key_elsewhere("a")
+        moved = group_of_partition(partition_of(key, cluster.topology.partitions))
+        cluster.nodes[old].groups.set_reluctant("test", True)
+        await reached(lambda: not any(map(cluster.nodes[old].groups.is_leader, cluster.nodes[old].groups.hosted)))
+        routes = cluster.nodes["a"].routes
+        assert routes.leader(moved) == old
+        assert keys_of(await page(cluster)) == keys
+        assert cluster.nodes[routes.leader(moved)].groups.leads(moved)
+        cluster.asked.clear()
+        assert keys_of(await page(cluster)) == keys
+        assert cluster.asked_of(old, "query") == []
 
 
+@pytest.mark.parametrize("trouble", [NOT_SENT, REQUEST_LOST, REPLY_LOST])
 @virtual
-async def test_the_shards_of_a_node_that_does_not_answer_are_asked_of_the_next_replicas() -> None:
-    """Whether it is lost or was never reached; a refusal without a name counts as that, too."""
+async def test_the_shards_of_a_node_that_does_not_answer_are_asked_of_the_next_leaders(trouble: str) -> None:
+    """They are elected meanwhile, so the page is complete; only what was lost is asked again."""
     async with small_cluster(replication_factor=3) as cluster:
-        await fill(cluster)
-        lost = [number + 1 for number in cluster.partitions_of("b")]
-        cluster.cut_off = {"b"}
-        answer = await page(cluster, allow_partial=True)
-        assert list(answer.missing_partitions) == cluster.partitions_of("b")
+        keys = await fill(cluster)
+        lost = {group_of_partition(number) for number in cluster.partitions_of("b")}
+        cluster.hang("b", trouble)
+        assert keys_of(await page(cluster)) == keys
         again = {group for query in cluster.asked_of("c", "query")[1:] for group in query.groups}
-        assert again <= set(lost)
+        assert again <= lost
         assert all(cluster.nodes["a"].routes.leader(group) != "b" for group in lost)
 
 

@@ -3,13 +3,13 @@
 import pytest
 from support.rows import set_of
 from support.small_cluster import NOT_SENT, REPLY_LOST, SmallCluster, SmallNode, small_cluster
-from support.virtual_time import virtual
+from support.virtual_time import reached, virtual
 
 from ringhold.api.errors import DataLoss, InvalidRequest, KeyNotFound, Unavailable
 from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import Request
 from ringhold.api.proto.ringhold.storage.v1 import records_pb2 as stored
 from ringhold.api.proto.ringhold.v1 import kv_pb2
-from ringhold.node.consensus.groups import NotLeader, ReadAnswer
+from ringhold.node.consensus.tickets import NotLeader, ReadAnswer
 from ringhold.ring.hashing import partition_of
 from ringhold.ring.topology import group_of_partition
 
@@ -59,24 +59,20 @@ async def test_the_replica_of_this_node_answers_without_a_message(behind_ms: int
 @virtual
 async def test_without_a_replica_here_one_in_reach_is_asked(behind_ms: int | None) -> None:
     """It need not lead the group, and one without a session is not tried before it."""
-    async with small_cluster(replication_factor=3) as cluster:
-        cluster.cut_off = {"b"}
-        hold(cluster.nodes["c"], b"theirs", behind_ms)
-        answer = await get(cluster, cluster.key_at("b"))
+    async with small_cluster(*"abcd", replication_factor=3) as cluster:
+        key, (leader, second, third) = cluster.key_elsewhere("a")
+        cluster.cut_off = {leader, second}
+        hold(cluster.nodes[third], b"theirs", behind_ms)
+        answer = await get(cluster, key)
         assert (answer.value, age_of(answer.header)) == (b"theirs", (True, behind_ms))
-        assert [(target, request.read.stale) for _, target, request in cluster.asked] == [("c", True)]
+        assert [(target, request.read.stale) for _, target, request in cluster.asked] == [(third, True)]
 
 
 @virtual
 async def test_a_replica_that_fails_is_followed_by_the_next_one() -> None:
     """Lost, not there, or damaged: another copy will do. The route to the leader is left as it is."""
     async with small_cluster("a", "b", "c", "d", replication_factor=3) as cluster:
-        key = next(
-            key
-            for key in (cluster.key_at(owner, number) for owner in "bcd" for number in range(5))
-            if "a" not in cluster.topology.targets[partition_of(key, cluster.topology.partitions)]
-        )
-        leader, second, third = cluster.topology.targets[partition_of(key, cluster.topology.partitions)]
+        key, (leader, second, third) = cluster.key_elsewhere("a")
         cluster.weather = lambda source, target, request: REPLY_LOST if target == leader else None
         lose(cluster.nodes[second])
         hold(cluster.nodes[third], b"theirs", 5)
@@ -91,22 +87,24 @@ async def test_a_replica_that_fails_is_followed_by_the_next_one() -> None:
 @virtual
 async def test_no_replica_in_time_is_unavailable_and_one_would_have_been_enough() -> None:
     """The error says how many are in reach."""
-    async with small_cluster(replication_factor=3) as cluster:
-        cluster.cut_off = {"b"}
+    async with small_cluster(*"abcd", replication_factor=3) as cluster:
+        key, (leader, *_) = cluster.key_elsewhere("a")
+        cluster.cut_off = {leader}
         cluster.weather = lambda *_: NOT_SENT
+        began = cluster.clock.now()
         with pytest.raises(Unavailable) as caught:
-            await get(cluster, cluster.key_at("b"))
+            await get(cluster, key)
         details = caught.value.details
         assert (caught.value.reason, details["needed"], details["alive"]) == ("NO_QUORUM", "1", "2")
-        assert cluster.clock.now() <= 10.01
+        assert cluster.clock.now() - began <= 10.01
 
 
 @virtual
 async def test_when_every_copy_is_damaged_that_is_said_at_once() -> None:
     """Waiting for the deadline would not bring it back."""
     async with small_cluster(replication_factor=3) as cluster:
-        for node_id in "bc":
-            lose(cluster.nodes[node_id])
+        for node in cluster.nodes.values():
+            lose(node)
         began = cluster.clock.now()
         with pytest.raises(DataLoss):
             await get(cluster, cluster.key_at("b"))
@@ -199,6 +197,7 @@ async def fill(cluster: SmallCluster) -> list[bytes]:
     for key in keys:
         record = kv_pb2.SetRequest(key=key, value=b"v", indexes=[entry])
         await cluster.nodes["a"].gateway.set(record, cluster.deadline)
+    await reached(cluster.is_level)
     cluster.asked.clear()
     return keys
 

@@ -121,6 +121,39 @@ async def test_every_founder_makes_its_replicas_with_epoch_1(replication_factor:
         assert load_topology(engine) == (founding if node.id in founding.system_voters else None)
 
 
+class Memory:
+    """What a node remembers outside of its engine: takes its time while `gate` is closed."""
+
+    def __init__(self) -> None:
+        self.gate = Gate()
+        self.cluster_ids: list[str] = []
+
+    async def remember(self, cluster_id: str) -> None:
+        await self.gate.wait()
+        self.cluster_ids.append(cluster_id)
+
+
+@virtual
+async def test_an_adoption_counts_only_once_it_is_remembered_outside_of_the_engine() -> None:
+    """First the engine, then the memory, then the node: a crash in between leaves what nobody has heard of."""
+    memory, engine_gate = Memory(), Gate()
+    engine = MemoryEngine(before_sync=engine_gate.wait)
+    store = TopologyStore("n0000", engine, memory.remember)
+    memory.gate.close()
+    engine_gate.close()
+    adopting = asyncio.ensure_future(store.adopt(FIRST))
+    await turns()
+    assert (engine_gate.waiting, memory.gate.waiting) == (1, 0)
+    engine_gate.open()
+    await turns()
+    assert (memory.gate.waiting, store.current) == (1, None)
+    memory.gate.open()
+    await adopting
+    assert (memory.cluster_ids, store.known) == (["id-1"], FIRST)
+    await store.adopt(SECOND)
+    assert memory.cluster_ids == ["id-1"]
+
+
 @virtual
 async def test_founding_replicas_come_with_epoch_1_or_not_at_all() -> None:
     """The topology, epoch 1 and the replicas are one batch: after a crash all are there, or the node is empty."""

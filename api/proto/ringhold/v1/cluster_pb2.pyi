@@ -90,7 +90,7 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class NodeStatus(_message.Message):
-    __slots__ = ("node", "reachable", "partitions_led", "replicas", "keys", "bytes", "engine", "version", "uptime_s")
+    __slots__ = ("node", "reachable", "partitions_led", "replicas", "keys", "bytes", "engine", "version", "uptime_s", "reluctant_for")
     NODE_FIELD_NUMBER: _ClassVar[int]
     REACHABLE_FIELD_NUMBER: _ClassVar[int]
     PARTITIONS_LED_FIELD_NUMBER: _ClassVar[int]
@@ -100,6 +100,7 @@ class NodeStatus(_message.Message):
     ENGINE_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     UPTIME_S_FIELD_NUMBER: _ClassVar[int]
+    RELUCTANT_FOR_FIELD_NUMBER: _ClassVar[int]
     node: Node
     reachable: bool
     partitions_led: int
@@ -109,7 +110,8 @@ class NodeStatus(_message.Message):
     engine: str
     version: str
     uptime_s: float
-    def __init__(self, node: _Optional[_Union[Node, _Mapping]] = ..., reachable: bool = ..., partitions_led: _Optional[int] = ..., replicas: _Optional[int] = ..., keys: _Optional[int] = ..., bytes: _Optional[int] = ..., engine: _Optional[str] = ..., version: _Optional[str] = ..., uptime_s: _Optional[float] = ...) -> None: ...
+    reluctant_for: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, node: _Optional[_Union[Node, _Mapping]] = ..., reachable: bool = ..., partitions_led: _Optional[int] = ..., replicas: _Optional[int] = ..., keys: _Optional[int] = ..., bytes: _Optional[int] = ..., engine: _Optional[str] = ..., version: _Optional[str] = ..., uptime_s: _Optional[float] = ..., reluctant_for: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class StatusResponse(_message.Message):
     __slots__ = ("cluster_name", "cluster_id", "epoch", "nodes", "unavailable_partitions")

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n2ringhold/api/proto/ringhold/internal/v1/peer.proto\x12\x14ringhold.internal.v1\"\xd7\x01\n\x05\x46rame\x12*\n\x05hello\x18\x01 \x01(\x0b\x32\x1b.ringhold.internal.v1.Hello\x12/\n\x08requests\x18\x02 \x03(\x0b\x32\x1d.ringhold.internal.v1.Request\x12,\n\x07replies\x18\x03 \x03(\x0b\x32\x1b.ringhold.internal.v1.Reply\x12/\n\x04raft\x18\x04 \x03(\x0b\x32!.ringhold.internal.v1.RaftMessage\x12\x12\n\nheard_beat\x18\x05 \x01(\x04\"\xc2\x01\n\x04\x42\x65\x61t\x12*\n\x05hello\x18\x01 \x01(\x0b\x32\x1b.ringhold.internal.v1.Hello\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x0e\n\x06number\x18\x03 \x01(\x04\x12\r\n\x05heard\x18\x04 \x01(\x04\x12\x18\n\x10heard_generation\x18\x05 \x01(\x04\x12\r\n\x05\x65poch\x18\x06 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x07 \x01(\x06\x12\x0f\n\x07\x64iffers\x18\x08 \x01(\x08\x12\x11\n\treluctant\x18\t \x01(\x08\"\xc0\x02\n\x0bRaftMessage\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.ringhold.internal.v1.RaftKind\x12\r\n\x05group\x18\x02 \x01(\r\x12\x0c\n\x04term\x18\x03 \x01(\x04\x12\x16\n\x0esource_replica\x18\x04 \x01(\x04\x12\x16\n\x0etarget_replica\x18\x05 \x01(\x04\x12\r\n\x05index\x18\x06 \x01(\x04\x12\x10\n\x08log_term\x18\x07 \x01(\x04\x12\x0e\n\x06\x63ommit\x18\x08 \x01(\x04\x12\x0f\n\x07\x65ntries\x18\t \x03(\x0c\x12\x10\n\x08rejected\x18\n \x01(\x08\x12\x0c\n\x04hint\x18\x0b \x01(\x04\x12\r\n\x05\x65poch\x18\x0c \x01(\x04\x12\r\n\x05round\x18\r \x01(\x04\x12\x10\n\x08transfer\x18\x0e \x01(\x08\x12\x12\n\neverywhere\x18\x0f \x01(\x04\x12\x10\n\x08unleased\x18\x10 \x01(\x08\"X\n\x05Hello\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\x16\n\x0etarget_node_id\x18\x04 \x01(\t\"\xcf\x02\n\x07Request\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x12\n\ntimeout_ms\x18\x02 \x01(\r\x12\x31\n\x04read\x18\x03 \x01(\x0b\x32!.ringhold.internal.v1.ReadRequestH\x00\x12\x37\n\x07propose\x18\x04 \x01(\x0b\x32$.ringhold.internal.v1.ProposeRequestH\x00\x12\x33\n\x05query\x18\x05 \x01(\x0b\x32\".ringhold.internal.v1.QueryRequestH\x00\x12\x39\n\x08\x64\x65scribe\x18\x06 \x01(\x0b\x32%.ringhold.internal.v1.DescribeRequestH\x00\x12@\n\x0cpropose_many\x18\x07 \x01(\x0b\x32(.ringhold.internal.v1.ProposeManyRequestH\x00\x42\x06\n\x04\x62ody\"\xe1\x02\n\x05Reply\x12\n\n\x02id\x18\x01 \x01(\x04\x12/\n\x04read\x18\x03 \x01(\x0b\x32\x1f.ringhold.internal.v1.ReadReplyH\x00\x12\x35\n\x07propose\x18\x04 \x01(\x0b\x32\".ringhold.internal.v1.ProposeReplyH\x00\x12\x31\n\x05query\x18\x05 \x01(\x0b\x32 .ringhold.internal.v1.QueryReplyH\x00\x12\x37\n\x08\x64\x65scribe\x18\x06 \x01(\x0b\x32#.ringhold.internal.v1.DescribeReplyH\x00\x12\x30\n\x07\x66\x61ilure\x18\x07 \x01(\x0b\x32\x1d.ringhold.internal.v1.FailureH\x00\x12>\n\x0cpropose_many\x18\x08 \x01(\x0b\x32&.ringhold.internal.v1.ProposeManyReplyH\x00\x42\x06\n\x04\x62ody\"9\n\x0bReadRequest\x12\r\n\x05group\x18\x01 \x01(\r\x12\x0c\n\x04keys\x18\x02 \x03(\x0c\x12\r\n\x05stale\x18\x03 \x01(\x08\"b\n\tReadReply\x12\x0c\n\x04rows\x18\x01 \x03(\x0c\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x13\n\x0blog_time_ms\x18\x03 \x01(\x04\x12\x16\n\tbehind_ms\x18\x04 \x01(\x04H\x00\x88\x01\x01\x42\x0c\n\n_behind_ms\"C\n\x0eProposeRequest\x12\r\n\x05group\x18\x01 \x01(\r\x12\x0f\n\x07\x63ommand\x18\x02 \x01(\x0c\x12\x11\n\tanchor_ms\x18\x03 \x01(\x04\"B\n\x0cProposeReply\x12\x0f\n\x07outcome\x18\x01 \x01(\x0c\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x13\n\x0blog_time_ms\x18\x03 \x01(\x04\"M\n\x12ProposeManyRequest\x12\x37\n\tproposals\x18\x01 \x03(\x0b\x32$.ringhold.internal.v1.ProposeRequest\"@\n\x10ProposeManyReply\x12,\n\x07replies\x18\x01 \x03(\x0b\x32\x1b.ringhold.internal.v1.Reply\"\xa4\x01\n\x0cQueryRequest\x12\x0e\n\x06groups\x18\x01 \x03(\r\x12\r\n\x05index\x18\x02 \x01(\t\x12\r\n\x05start\x18\x03 \x01(\x0c\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x0c\x12\x12\n\ndescending\x18\x05 \x01(\x08\x12\r\n\x05limit\x18\x06 \x01(\r\x12\x14\n\x0cwith_records\x18\x07 \x01(\x08\x12\x11\n\tbytes_max\x18\x08 \x01(\r\x12\r\n\x05stale\x18\t \x01(\x08\"\'\n\nQueryMatch\x12\x0c\n\x04pair\x18\x01 \x01(\x0c\x12\x0b\n\x03row\x18\x02 \x01(\x0c\"\x94\x01\n\nQueryReply\x12\x31\n\x07matches\x18\x01 \x03(\x0b\x32 .ringhold.internal.v1.QueryMatch\x12\x0b\n\x03\x63ut\x18\x02 \x01(\x08\x12\x0f\n\x07refused\x18\x03 \x03(\r\x12\x0f\n\x07leaders\x18\x04 \x03(\t\x12\x16\n\tbehind_ms\x18\x05 \x01(\x04H\x00\x88\x01\x01\x42\x0c\n\n_behind_ms\"\x11\n\x0f\x44\x65scribeRequest\"<\n\x08LedGroup\x12\r\n\x05group\x18\x01 \x01(\r\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x13\n\x0blog_time_ms\x18\x03 \x01(\x04\"\xb6\x01\n\rDescribeReply\x12+\n\x03led\x18\x01 \x03(\x0b\x32\x1e.ringhold.internal.v1.LedGroup\x12\x10\n\x08replicas\x18\x02 \x01(\r\x12\x0c\n\x04keys\x18\x03 \x01(\x04\x12\r\n\x05\x62ytes\x18\x04 \x01(\x04\x12\x0e\n\x06\x65ngine\x18\x05 \x01(\t\x12\x0f\n\x07version\x18\x06 \x01(\t\x12\x10\n\x08uptime_s\x18\x07 \x01(\x01\x12\x16\n\x0etopology_epoch\x18\x08 \x01(\x04\"\x9a\x01\n\x07\x46\x61ilure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12=\n\x08metadata\x18\x03 \x03(\x0b\x32+.ringhold.internal.v1.Failure.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\x94\x02\n\x08RaftKind\x12\x19\n\x15RAFT_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10RAFT_KIND_APPEND\x10\x01\x12\x16\n\x12RAFT_KIND_APPENDED\x10\x02\x12\x16\n\x12RAFT_KIND_PRE_VOTE\x10\x03\x12\x17\n\x13RAFT_KIND_PRE_VOTED\x10\x04\x12\x12\n\x0eRAFT_KIND_VOTE\x10\x05\x12\x13\n\x0fRAFT_KIND_VOTED\x10\x06\x12\x19\n\x15RAFT_KIND_TIMEOUT_NOW\x10\x07\x12\x1a\n\x16RAFT_KIND_STEPPED_DOWN\x10\x08\x12\x15\n\x11RAFT_KIND_CONFIRM\x10\t\x12\x17\n\x13RAFT_KIND_CONFIRMED\x10\n2\x95\x01\n\x04Peer\x12H\n\x08\x45xchange\x12\x1b.ringhold.internal.v1.Frame\x1a\x1b.ringhold.internal.v1.Frame(\x01\x30\x01\x12\x43\n\x05\x42\x65\x61ts\x12\x1a.ringhold.internal.v1.Beat\x1a\x1a.ringhold.internal.v1.Beat(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n2ringhold/api/proto/ringhold/internal/v1/peer.proto\x12\x14ringhold.internal.v1\"\xd7\x01\n\x05\x46rame\x12*\n\x05hello\x18\x01 \x01(\x0b\x32\x1b.ringhold.internal.v1.Hello\x12/\n\x08requests\x18\x02 \x03(\x0b\x32\x1d.ringhold.internal.v1.Request\x12,\n\x07replies\x18\x03 \x03(\x0b\x32\x1b.ringhold.internal.v1.Reply\x12/\n\x04raft\x18\x04 \x03(\x0b\x32!.ringhold.internal.v1.RaftMessage\x12\x12\n\nheard_beat\x18\x05 \x01(\x04\"\xc2\x01\n\x04\x42\x65\x61t\x12*\n\x05hello\x18\x01 \x01(\x0b\x32\x1b.ringhold.internal.v1.Hello\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x0e\n\x06number\x18\x03 \x01(\x04\x12\r\n\x05heard\x18\x04 \x01(\x04\x12\x18\n\x10heard_generation\x18\x05 \x01(\x04\x12\r\n\x05\x65poch\x18\x06 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x07 \x01(\x06\x12\x0f\n\x07\x64iffers\x18\x08 \x01(\x08\x12\x11\n\treluctant\x18\t \x01(\x08\"\xd0\x02\n\x0bRaftMessage\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.ringhold.internal.v1.RaftKind\x12\r\n\x05group\x18\x02 \x01(\r\x12\x0c\n\x04term\x18\x03 \x01(\x04\x12\x16\n\x0esource_replica\x18\x04 \x01(\x04\x12\x16\n\x0etarget_replica\x18\x05 \x01(\x04\x12\r\n\x05index\x18\x06 \x01(\x04\x12\x10\n\x08log_term\x18\x07 \x01(\x04\x12\x0e\n\x06\x63ommit\x18\x08 \x01(\x04\x12\x0f\n\x07\x65ntries\x18\t \x03(\x0c\x12\x10\n\x08rejected\x18\n \x01(\x08\x12\x0c\n\x04hint\x18\x0b \x01(\x04\x12\r\n\x05\x65poch\x18\x0c \x01(\x04\x12\r\n\x05round\x18\r \x01(\x04\x12\x10\n\x08transfer\x18\x0e \x01(\x08\x12\x12\n\neverywhere\x18\x0f \x01(\x04\x12\x10\n\x08unleased\x18\x10 \x01(\x08\x12\x0e\n\x06silent\x18\x11 \x01(\x08\"X\n\x05Hello\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\x16\n\x0etarget_node_id\x18\x04 \x01(\t\"\xcf\x02\n\x07Request\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x12\n\ntimeout_ms\x18\x02 \x01(\r\x12\x31\n\x04read\x18\x03 \x01(\x0b\x32!.ringhold.internal.v1.ReadRequestH\x00\x12\x37\n\x07propose\x18\x04 \x01(\x0b\x32$.ringhold.internal.v1.ProposeRequestH\x00\x12\x33\n\x05query\x18\x05 \x01(\x0b\x32\".ringhold.internal.v1.QueryRequestH\x00\x12\x39\n\x08\x64\x65scribe\x18\x06 \x01(\x0b\x32%.ringhold.internal.v1.DescribeRequestH\x00\x12@\n\x0cpropose_many\x18\x07 \x01(\x0b\x32(.ringhold.internal.v1.ProposeManyRequestH\x00\x42\x06\n\x04\x62ody\"\xe1\x02\n\x05Reply\x12\n\n\x02id\x18\x01 \x01(\x04\x12/\n\x04read\x18\x03 \x01(\x0b\x32\x1f.ringhold.internal.v1.ReadReplyH\x00\x12\x35\n\x07propose\x18\x04 \x01(\x0b\x32\".ringhold.internal.v1.ProposeReplyH\x00\x12\x31\n\x05query\x18\x05 \x01(\x0b\x32 .ringhold.internal.v1.QueryReplyH\x00\x12\x37\n\x08\x64\x65scribe\x18\x06 \x01(\x0b\x32#.ringhold.internal.v1.DescribeReplyH\x00\x12\x30\n\x07\x66\x61ilure\x18\x07 \x01(\x0b\x32\x1d.ringhold.internal.v1.FailureH\x00\x12>\n\x0cpropose_many\x18\x08 \x01(\x0b\x32&.ringhold.internal.v1.ProposeManyReplyH\x00\x42\x06\n\x04\x62ody\"9\n\x0bReadRequest\x12\r\n\x05group\x18\x01 \x01(\r\x12\x0c\n\x04keys\x18\x02 \x03(\x0c\x12\r\n\x05stale\x18\x03 \x01(\x08\"b\n\tReadReply\x12\x0c\n\x04rows\x18\x01 \x03(\x0c\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x13\n\x0blog_time_ms\x18\x03 \x01(\x04\x12\x16\n\tbehind_ms\x18\x04 \x01(\x04H\x00\x88\x01\x01\x42\x0c\n\n_behind_ms\"C\n\x0eProposeRequest\x12\r\n\x05group\x18\x01 \x01(\r\x12\x0f\n\x07\x63ommand\x18\x02 \x01(\x0c\x12\x11\n\tanchor_ms\x18\x03 \x01(\x04\"B\n\x0cProposeReply\x12\x0f\n\x07outcome\x18\x01 \x01(\x0c\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x13\n\x0blog_time_ms\x18\x03 \x01(\x04\"M\n\x12ProposeManyRequest\x12\x37\n\tproposals\x18\x01 \x03(\x0b\x32$.ringhold.internal.v1.ProposeRequest\"@\n\x10ProposeManyReply\x12,\n\x07replies\x18\x01 \x03(\x0b\x32\x1b.ringhold.internal.v1.Reply\"\xa4\x01\n\x0cQueryRequest\x12\x0e\n\x06groups\x18\x01 \x03(\r\x12\r\n\x05index\x18\x02 \x01(\t\x12\r\n\x05start\x18\x03 \x01(\x0c\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x0c\x12\x12\n\ndescending\x18\x05 \x01(\x08\x12\r\n\x05limit\x18\x06 \x01(\r\x12\x14\n\x0cwith_records\x18\x07 \x01(\x08\x12\x11\n\tbytes_max\x18\x08 \x01(\r\x12\r\n\x05stale\x18\t \x01(\x08\"\'\n\nQueryMatch\x12\x0c\n\x04pair\x18\x01 \x01(\x0c\x12\x0b\n\x03row\x18\x02 \x01(\x0c\"\x94\x01\n\nQueryReply\x12\x31\n\x07matches\x18\x01 \x03(\x0b\x32 .ringhold.internal.v1.QueryMatch\x12\x0b\n\x03\x63ut\x18\x02 \x01(\x08\x12\x0f\n\x07refused\x18\x03 \x03(\r\x12\x0f\n\x07leaders\x18\x04 \x03(\t\x12\x16\n\tbehind_ms\x18\x05 \x01(\x04H\x00\x88\x01\x01\x42\x0c\n\n_behind_ms\"\x11\n\x0f\x44\x65scribeRequest\"<\n\x08LedGroup\x12\r\n\x05group\x18\x01 \x01(\r\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x13\n\x0blog_time_ms\x18\x03 \x01(\x04\"\xcd\x01\n\rDescribeReply\x12+\n\x03led\x18\x01 \x03(\x0b\x32\x1e.ringhold.internal.v1.LedGroup\x12\x10\n\x08replicas\x18\x02 \x01(\r\x12\x0c\n\x04keys\x18\x03 \x01(\x04\x12\r\n\x05\x62ytes\x18\x04 \x01(\x04\x12\x0e\n\x06\x65ngine\x18\x05 \x01(\t\x12\x0f\n\x07version\x18\x06 \x01(\t\x12\x10\n\x08uptime_s\x18\x07 \x01(\x01\x12\x16\n\x0etopology_epoch\x18\x08 \x01(\x04\x12\x15\n\rreluctant_for\x18\t \x03(\t\"\x9a\x01\n\x07\x46\x61ilure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12=\n\x08metadata\x18\x03 \x03(\x0b\x32+.ringhold.internal.v1.Failure.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\x94\x02\n\x08RaftKind\x12\x19\n\x15RAFT_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10RAFT_KIND_APPEND\x10\x01\x12\x16\n\x12RAFT_KIND_APPENDED\x10\x02\x12\x16\n\x12RAFT_KIND_PRE_VOTE\x10\x03\x12\x17\n\x13RAFT_KIND_PRE_VOTED\x10\x04\x12\x12\n\x0eRAFT_KIND_VOTE\x10\x05\x12\x13\n\x0fRAFT_KIND_VOTED\x10\x06\x12\x19\n\x15RAFT_KIND_TIMEOUT_NOW\x10\x07\x12\x1a\n\x16RAFT_KIND_STEPPED_DOWN\x10\x08\x12\x15\n\x11RAFT_KIND_CONFIRM\x10\t\x12\x17\n\x13RAFT_KIND_CONFIRMED\x10\n2\x95\x01\n\x04Peer\x12H\n\x08\x45xchange\x12\x1b.ringhold.internal.v1.Frame\x1a\x1b.ringhold.internal.v1.Frame(\x01\x30\x01\x12\x43\n\x05\x42\x65\x61ts\x12\x1a.ringhold.internal.v1.Beat\x1a\x1a.ringhold.internal.v1.Beat(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,48 +33,48 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_FAILURE_METADATAENTRY']._loaded_options = None
   _globals['_FAILURE_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_RAFTKIND']._serialized_start=2822
-  _globals['_RAFTKIND']._serialized_end=3098
+  _globals['_RAFTKIND']._serialized_start=2861
+  _globals['_RAFTKIND']._serialized_end=3137
   _globals['_FRAME']._serialized_start=77
   _globals['_FRAME']._serialized_end=292
   _globals['_BEAT']._serialized_start=295
   _globals['_BEAT']._serialized_end=489
   _globals['_RAFTMESSAGE']._serialized_start=492
-  _globals['_RAFTMESSAGE']._serialized_end=812
-  _globals['_HELLO']._serialized_start=814
-  _globals['_HELLO']._serialized_end=902
-  _globals['_REQUEST']._serialized_start=905
-  _globals['_REQUEST']._serialized_end=1240
-  _globals['_REPLY']._serialized_start=1243
-  _globals['_REPLY']._serialized_end=1596
-  _globals['_READREQUEST']._serialized_start=1598
-  _globals['_READREQUEST']._serialized_end=1655
-  _globals['_READREPLY']._serialized_start=1657
-  _globals['_READREPLY']._serialized_end=1755
-  _globals['_PROPOSEREQUEST']._serialized_start=1757
-  _globals['_PROPOSEREQUEST']._serialized_end=1824
-  _globals['_PROPOSEREPLY']._serialized_start=1826
-  _globals['_PROPOSEREPLY']._serialized_end=1892
-  _globals['_PROPOSEMANYREQUEST']._serialized_start=1894
-  _globals['_PROPOSEMANYREQUEST']._serialized_end=1971
-  _globals['_PROPOSEMANYREPLY']._serialized_start=1973
-  _globals['_PROPOSEMANYREPLY']._serialized_end=2037
-  _globals['_QUERYREQUEST']._serialized_start=2040
-  _globals['_QUERYREQUEST']._serialized_end=2204
-  _globals['_QUERYMATCH']._serialized_start=2206
-  _globals['_QUERYMATCH']._serialized_end=2245
-  _globals['_QUERYREPLY']._serialized_start=2248
-  _globals['_QUERYREPLY']._serialized_end=2396
-  _globals['_DESCRIBEREQUEST']._serialized_start=2398
-  _globals['_DESCRIBEREQUEST']._serialized_end=2415
-  _globals['_LEDGROUP']._serialized_start=2417
-  _globals['_LEDGROUP']._serialized_end=2477
-  _globals['_DESCRIBEREPLY']._serialized_start=2480
-  _globals['_DESCRIBEREPLY']._serialized_end=2662
-  _globals['_FAILURE']._serialized_start=2665
-  _globals['_FAILURE']._serialized_end=2819
-  _globals['_FAILURE_METADATAENTRY']._serialized_start=2772
-  _globals['_FAILURE_METADATAENTRY']._serialized_end=2819
-  _globals['_PEER']._serialized_start=3101
-  _globals['_PEER']._serialized_end=3250
+  _globals['_RAFTMESSAGE']._serialized_end=828
+  _globals['_HELLO']._serialized_start=830
+  _globals['_HELLO']._serialized_end=918
+  _globals['_REQUEST']._serialized_start=921
+  _globals['_REQUEST']._serialized_end=1256
+  _globals['_REPLY']._serialized_start=1259
+  _globals['_REPLY']._serialized_end=1612
+  _globals['_READREQUEST']._serialized_start=1614
+  _globals['_READREQUEST']._serialized_end=1671
+  _globals['_READREPLY']._serialized_start=1673
+  _globals['_READREPLY']._serialized_end=1771
+  _globals['_PROPOSEREQUEST']._serialized_start=1773
+  _globals['_PROPOSEREQUEST']._serialized_end=1840
+  _globals['_PROPOSEREPLY']._serialized_start=1842
+  _globals['_PROPOSEREPLY']._serialized_end=1908
+  _globals['_PROPOSEMANYREQUEST']._serialized_start=1910
+  _globals['_PROPOSEMANYREQUEST']._serialized_end=1987
+  _globals['_PROPOSEMANYREPLY']._serialized_start=1989
+  _globals['_PROPOSEMANYREPLY']._serialized_end=2053
+  _globals['_QUERYREQUEST']._serialized_start=2056
+  _globals['_QUERYREQUEST']._serialized_end=2220
+  _globals['_QUERYMATCH']._serialized_start=2222
+  _globals['_QUERYMATCH']._serialized_end=2261
+  _globals['_QUERYREPLY']._serialized_start=2264
+  _globals['_QUERYREPLY']._serialized_end=2412
+  _globals['_DESCRIBEREQUEST']._serialized_start=2414
+  _globals['_DESCRIBEREQUEST']._serialized_end=2431
+  _globals['_LEDGROUP']._serialized_start=2433
+  _globals['_LEDGROUP']._serialized_end=2493
+  _globals['_DESCRIBEREPLY']._serialized_start=2496
+  _globals['_DESCRIBEREPLY']._serialized_end=2701
+  _globals['_FAILURE']._serialized_start=2704
+  _globals['_FAILURE']._serialized_end=2858
+  _globals['_FAILURE_METADATAENTRY']._serialized_start=2811
+  _globals['_FAILURE_METADATAENTRY']._serialized_end=2858
+  _globals['_PEER']._serialized_start=3140
+  _globals['_PEER']._serialized_end=3289
 # @@protoc_insertion_point(module_scope)

@@ -69,7 +69,7 @@ class Beat(_message.Message):
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., generation: _Optional[int] = ..., number: _Optional[int] = ..., heard: _Optional[int] = ..., heard_generation: _Optional[int] = ..., epoch: _Optional[int] = ..., digest: _Optional[int] = ..., differs: bool = ..., reluctant: bool = ...) -> None: ...
 
 class RaftMessage(_message.Message):
-    __slots__ = ("kind", "group", "term", "source_replica", "target_replica", "index", "log_term", "commit", "entries", "rejected", "hint", "epoch", "round", "transfer", "everywhere", "unleased")
+    __slots__ = ("kind", "group", "term", "source_replica", "target_replica", "index", "log_term", "commit", "entries", "rejected", "hint", "epoch", "round", "transfer", "everywhere", "unleased", "silent")
     KIND_FIELD_NUMBER: _ClassVar[int]
     GROUP_FIELD_NUMBER: _ClassVar[int]
     TERM_FIELD_NUMBER: _ClassVar[int]
@@ -86,6 +86,7 @@ class RaftMessage(_message.Message):
     TRANSFER_FIELD_NUMBER: _ClassVar[int]
     EVERYWHERE_FIELD_NUMBER: _ClassVar[int]
     UNLEASED_FIELD_NUMBER: _ClassVar[int]
+    SILENT_FIELD_NUMBER: _ClassVar[int]
     kind: RaftKind
     group: int
     term: int
@@ -102,7 +103,8 @@ class RaftMessage(_message.Message):
     transfer: bool
     everywhere: int
     unleased: bool
-    def __init__(self, kind: _Optional[_Union[RaftKind, str]] = ..., group: _Optional[int] = ..., term: _Optional[int] = ..., source_replica: _Optional[int] = ..., target_replica: _Optional[int] = ..., index: _Optional[int] = ..., log_term: _Optional[int] = ..., commit: _Optional[int] = ..., entries: _Optional[_Iterable[bytes]] = ..., rejected: bool = ..., hint: _Optional[int] = ..., epoch: _Optional[int] = ..., round: _Optional[int] = ..., transfer: bool = ..., everywhere: _Optional[int] = ..., unleased: bool = ...) -> None: ...
+    silent: bool
+    def __init__(self, kind: _Optional[_Union[RaftKind, str]] = ..., group: _Optional[int] = ..., term: _Optional[int] = ..., source_replica: _Optional[int] = ..., target_replica: _Optional[int] = ..., index: _Optional[int] = ..., log_term: _Optional[int] = ..., commit: _Optional[int] = ..., entries: _Optional[_Iterable[bytes]] = ..., rejected: bool = ..., hint: _Optional[int] = ..., epoch: _Optional[int] = ..., round: _Optional[int] = ..., transfer: bool = ..., everywhere: _Optional[int] = ..., unleased: bool = ..., silent: bool = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("cluster_id", "node_id", "generation", "target_node_id")
@@ -265,7 +267,7 @@ class LedGroup(_message.Message):
     def __init__(self, group: _Optional[int] = ..., term: _Optional[int] = ..., log_time_ms: _Optional[int] = ...) -> None: ...
 
 class DescribeReply(_message.Message):
-    __slots__ = ("led", "replicas", "keys", "bytes", "engine", "version", "uptime_s", "topology_epoch")
+    __slots__ = ("led", "replicas", "keys", "bytes", "engine", "version", "uptime_s", "topology_epoch", "reluctant_for")
     LED_FIELD_NUMBER: _ClassVar[int]
     REPLICAS_FIELD_NUMBER: _ClassVar[int]
     KEYS_FIELD_NUMBER: _ClassVar[int]
@@ -274,6 +276,7 @@ class DescribeReply(_message.Message):
     VERSION_FIELD_NUMBER: _ClassVar[int]
     UPTIME_S_FIELD_NUMBER: _ClassVar[int]
     TOPOLOGY_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    RELUCTANT_FOR_FIELD_NUMBER: _ClassVar[int]
     led: _containers.RepeatedCompositeFieldContainer[LedGroup]
     replicas: int
     keys: int
@@ -282,7 +285,8 @@ class DescribeReply(_message.Message):
     version: str
     uptime_s: float
     topology_epoch: int
-    def __init__(self, led: _Optional[_Iterable[_Union[LedGroup, _Mapping]]] = ..., replicas: _Optional[int] = ..., keys: _Optional[int] = ..., bytes: _Optional[int] = ..., engine: _Optional[str] = ..., version: _Optional[str] = ..., uptime_s: _Optional[float] = ..., topology_epoch: _Optional[int] = ...) -> None: ...
+    reluctant_for: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, led: _Optional[_Iterable[_Union[LedGroup, _Mapping]]] = ..., replicas: _Optional[int] = ..., keys: _Optional[int] = ..., bytes: _Optional[int] = ..., engine: _Optional[str] = ..., version: _Optional[str] = ..., uptime_s: _Optional[float] = ..., topology_epoch: _Optional[int] = ..., reluctant_for: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Failure(_message.Message):
     __slots__ = ("reason", "message", "metadata")

@@ -1,0 +1,75 @@
+"""Who replicates a group, and which of them vote: the membership that consensus counts by (Ongaro, chapter 4)."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from ...api.proto.ringhold.storage.v1 import records_pb2 as stored
+
+
+class ReplicaId(NamedTuple):
+    """A replica: its node, and the index of the entry that added it (0: a founder), so that none is ever used again."""
+
+    node_id: str
+    number: int
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """The members of a group. Voters are in the order in which they should lead; learners only get the log."""
+
+    voters: tuple[ReplicaId, ...]
+    learners: tuple[ReplicaId, ...] = ()
+
+    @cached_property
+    def voting_nodes(self) -> tuple[str, ...]:
+        return tuple(replica.node_id for replica in self.voters)
+
+    @cached_property
+    def quorum(self) -> int:
+        """How many voters are a majority."""
+        return len(self.voters) // 2 + 1
+
+    @cached_property
+    def numbers(self) -> dict[str, int]:
+        """The replica's number by its node, of all members."""
+        return dict((*self.voters, *self.learners))
+
+    def rank(self, node_id: str) -> int:
+        """The place of a voter in the order of leading; after all of them for others."""
+        nodes = self.voting_nodes
+        return nodes.index(node_id) if node_id in nodes else len(nodes)
+
+    def follows_by_one_step(self, before: "Configuration") -> bool:
+        """Whether at most one voter differs, so that any two majorities share a voter (section 4.1)."""
+        return len(set(self.voters) ^ set(before.voters)) <= 1 and len(self.voters) > 0
+
+    def encode(self) -> stored.Configuration:
+        return stored.Configuration(voters=members(self.voters), learners=members(self.learners))
+
+    @staticmethod
+    def decode(encoded: stored.Configuration) -> "Configuration":
+        return Configuration(replicas(encoded.voters), replicas(encoded.learners))
+
+
+def members(ids: Iterable[ReplicaId]) -> list[stored.Member]:
+    return [stored.Member(node_id=each.node_id, replica_id=each.number) for each in ids]
+
+
+def replicas(encoded: Iterable[stored.Member]) -> tuple[ReplicaId, ...]:
+    return tuple(ReplicaId(each.node_id, each.replica_id) for each in encoded)
+
+
+def founders(node_ids: Sequence[str]) -> Configuration:
+    """The configuration that a group begins with: these nodes vote, the first should lead."""
+    return Configuration(tuple(ReplicaId(node_id, 0) for node_id in node_ids))
+
+
+def quorum_value(values: Iterable[float], quorum: int) -> float:
+    """The largest value that at least `quorum` of the values reach.
+
+    >>> quorum_value([5, 9, 7], 2), quorum_value([5], 1)
+    (7, 5)
+    """
+    return sorted(values, reverse=True)[quorum - 1]
