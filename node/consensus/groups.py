@@ -261,7 +261,7 @@ class Groups:
         return ReadAnswer(self._rows(group, keys), replica.term, replica.log_time_ms(now), self.behind_ms(group))
 
     def behind_ms(self, group: int) -> int | None:
-        """How old the rows here may be, at most; None if nobody has vouched for them yet. Raises NotLeader without any.
+        """How old the rows here may be, at most; None if nobody has vouched for them yet.
 
         Since a moment of this clock after which the leader, by a lease, named a commit index that is applied here. The
         clocks' difference is added, for whoever measures by another one. Raises NotLeader if there is no replica here.

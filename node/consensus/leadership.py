@@ -194,14 +194,14 @@ class Leadership(Generic[Ticket]):
         progress = self._progress.get(node)
         if progress is not None:
             progress.followed_epoch = 0
-            progress.probe(progress.next if progress.probing else progress.match + 1)
+            progress.probe_again()
 
     def wake(self, node: str, now: float) -> bool:
         """A member may lack something: ask it where it stands, unless it was sent something just now."""
         progress = self._progress.get(node)
         if progress is None or now - progress.sent_at < ASK_AGAIN_S:
             return False
-        progress.probe(progress.next if progress.probing else progress.match + 1)
+        progress.probe_again()
         self._ask(node, progress, now)
         return True
 

@@ -64,6 +64,10 @@ class Progress:
         """The logs differ before `next`: try earlier."""
         self.probe(max(self.match + 1, min(next_index, self.next - 1)))
 
+    def probe_again(self) -> None:
+        """What was under way may be lost: ask from where the logs are known to agree, or go on asking."""
+        self.probe(self.next if self.probing else self.match + 1)
+
     def probe(self, next_index: int) -> None:
         """Find out anew where the logs agree."""
         self.probing = True

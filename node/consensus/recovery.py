@@ -1,6 +1,6 @@
 """Replicas and the engine: how log entries and votes are stored, and what a replica finds when its node starts."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from ...api.proto.ringhold.storage.v1.records_pb2 import GroupState, HardState
 from .. import keyspace
@@ -88,7 +88,3 @@ def term_starts(first: int, last: int, term_of: Callable[[int], int]) -> list[tu
             low, high = (middle, high) if term_of(middle) == starts[-1][1] else (low, middle)
         starts.append((high, term_of(high)))
     return starts
-
-
-def log_keys(group: int, indexes: Iterable[int]) -> list[bytes]:
-    return [keyspace.log_key(group, index) for index in indexes]

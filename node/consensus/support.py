@@ -11,7 +11,6 @@ counts an acknowledgement only while F's newest beat names the same epoch. So wh
 it may have voted for another, counts no more; and what it promised before the gap stands until it lapses.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
 
@@ -146,11 +145,6 @@ class Support:
     def is_reluctant(self, peer: str) -> bool:
         """Whether the peer does not want leaderships."""
         return peer in self._reluctant
-
-    @property
-    def peers(self) -> Mapping[str, object]:
-        """All peers with which beats or sessions were exchanged."""
-        return self._given
 
     def _given_to(self, peer: str) -> Given:
         given = self._given.get(peer)

@@ -35,9 +35,6 @@ class Wire(Protocol):
     def send_beat(self, peer_id: str, beat: Beat) -> None:
         """Send a heartbeat at once, if that is possible."""
 
-    def connected(self, peer_id: str) -> bool:
-        """Whether there is a session with the peer."""
-
 
 class Ticks:
     """Carries out what the replicas of a node come to. `run` is its loop; all else is called between two awaits."""
