@@ -63,7 +63,7 @@ class KeyNotFound(RingholdError, KeyError):
 
 
 class InvalidRequest(RingholdError, ValueError):
-    """The request can never succeed as it is: bad input, over a limit, a reused or expired request_id."""
+    """The request can never succeed as it is: bad input, over a limit, a request_id that is used up."""
 
     code = Code.INVALID_ARGUMENT
 
@@ -87,9 +87,10 @@ class TimedOut(Unavailable, TimeoutError):
 
 
 class InDoubt(RingholdError, TimeoutError):
-    """A mutation may or may not have been applied: `details` carries its request_id (hex) and anchor.
+    """A mutation may or may not have been applied: `details` carries its request_id (hex), anchor and key (hex).
 
-    Repeating it with both finds out, and takes effect at most once.
+    Repeating it with id and anchor finds out, and takes effect at most once. To resolve it with all three finds out
+    too, and sees that it never takes effect if it has not by then.
     """
 
     code = Code.DEADLINE_EXCEEDED
@@ -103,6 +104,17 @@ class InDoubt(RingholdError, TimeoutError):
     def anchor(self) -> int:
         """What to repeat the mutation with; 0 if unknown: then it can't be repeated safely."""
         return int(self.details.get("anchor", "0"))
+
+    @property
+    def key(self) -> bytes:
+        """A key that the mutation changes; empty if unknown."""
+        return bytes.fromhex(self.details.get("key", ""))
+
+    def about(self, key: bytes, request_id: bytes | None = None) -> "InDoubt":
+        """The same doubt, about another mutation: of that key, and that request if one is given."""
+        doubt = in_doubt(self.message, request_id or self.request_id, self.anchor, key)
+        doubt.__cause__ = self.__cause__
+        return doubt
 
 
 class Incomplete(RingholdError):
@@ -135,6 +147,11 @@ class Unsupported(RingholdError):
     code = Code.UNIMPLEMENTED
 
 
+def in_doubt(message: str, request_id: bytes, anchor: int, key: bytes) -> InDoubt:
+    """The doubt about a mutation that is known by these."""
+    return InDoubt("IN_DOUBT", message, {"request_id": request_id.hex(), "anchor": str(anchor), "key": key.hex()})
+
+
 REASONS: Mapping[str, type[RingholdError]] = {
     "KEY_NOT_FOUND": KeyNotFound,
     "KEY_EMPTY": InvalidRequest,
@@ -144,6 +161,7 @@ REASONS: Mapping[str, type[RingholdError]] = {
     "INDEX_NAME_INVALID": InvalidRequest,
     "INDEX_VALUE_TOO_LARGE": InvalidRequest,
     "DUPLICATE_INDEX_ENTRY": InvalidRequest,
+    "REQUEST_ID_EMPTY": InvalidRequest,
     "REQUEST_ID_TOO_LARGE": InvalidRequest,
     "ANCHOR_INVALID": InvalidRequest,
     "BATCH_TOO_LARGE": InvalidRequest,
@@ -156,6 +174,9 @@ REASONS: Mapping[str, type[RingholdError]] = {
     "MESSAGE_MALFORMED": InvalidRequest,
     "BAD_PAGE_TOKEN": InvalidRequest,
     "REQUEST_ID_REUSED": InvalidRequest,
+    # Not a Conflict: no condition was met with other records than expected, and to read them again and retry would not
+    # help. Like an expired or reused request_id, this one is used up.
+    "REQUEST_ABORTED": InvalidRequest,
     "REQUEST_EXPIRED": InvalidRequest,
     "VERSION_MISMATCH": Conflict,
     "NO_QUORUM": Unavailable,
@@ -180,6 +201,7 @@ REASONS: Mapping[str, type[RingholdError]] = {
 """Every reason that a node or the client may give."""
 
 CODES: Mapping[str, Code] = {
+    "REQUEST_ABORTED": Code.FAILED_PRECONDITION,
     "REQUEST_ID_REUSED": Code.FAILED_PRECONDITION,
     "REQUEST_EXPIRED": Code.FAILED_PRECONDITION,
     "PERMISSION_DENIED": Code.PERMISSION_DENIED,

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from .commands import COMMAND_NUMBER_BYTES_MAX
 from .errors import InvalidRequest
 
 KIB = 1024
@@ -43,6 +44,16 @@ class Limits:
     def check_request_id(self, request_id: bytes) -> None:
         if len(request_id) > self.request_id_bytes_max:
             raise too_large("REQUEST_ID_TOO_LARGE", "the request_id", len(request_id), self.request_id_bytes_max)
+
+    def check_resolvable(self, request_id: bytes, anchor: int) -> None:
+        """Whether these may name a command: its id may be longer than a program's, see api/commands.py."""
+        if not request_id:
+            raise InvalidRequest("REQUEST_ID_EMPTY", "the request_id of the mutation to resolve is missing")
+        limit = self.request_id_bytes_max + COMMAND_NUMBER_BYTES_MAX
+        if len(request_id) > limit:
+            raise too_large("REQUEST_ID_TOO_LARGE", "the request_id", len(request_id), limit)
+        if not anchor:
+            raise InvalidRequest("ANCHOR_INVALID", "the anchor of the mutation to resolve is missing")
 
     def check_index_name(self, name: str) -> None:
         size = len(name.encode())

@@ -3,11 +3,12 @@
 import random
 from dataclasses import dataclass
 
-from ..api.errors import InDoubt, InvalidRequest, Overloaded, RingholdError, Unavailable
+from ..api.errors import InDoubt, InvalidRequest, Overloaded, RingholdError, Unavailable, in_doubt
 from ..api.proto.ringhold.storage.v1.records_pb2 import Command
 from ..ring.topology import SYSTEM_GROUP, partition_of_group
 from .clock import Clock
 from .consensus.tickets import AnchorOutOfRange, NotLeader
+from .machine.records import changed_key
 from .peers.exchange import RequestLost, RequestNotSent
 from .routes import Reaches, Routes
 
@@ -26,7 +27,9 @@ class AttemptsConfig:
 
 
 class Attempts:
-    """Counts the attempts of one operation. `command` is None for a read, which is never in doubt.
+    """Counts the attempts of one operation. `command` is None for a read.
+
+    Only a mutation is ever in doubt: to read, or to resolve a request, twice does no harm.
 
     `aimed_at`, set by the router, is the node that the present attempt goes to.
     """
@@ -50,6 +53,8 @@ class Attempts:
         self._group = group
         self._deadline = deadline
         self._command = command
+        self._resolves = command is not None and command.resolve
+        self._changes = command is not None and not command.resolve
         self._failed = 0
         self.in_doubt = False
         self.aimed_at = ""
@@ -60,7 +65,7 @@ class Attempts:
 
     async def failed(self, error: Exception) -> None:
         """Learn from a failed attempt and pause before the next. Raises the final error when there is no time left."""
-        if isinstance(error, RequestLost) and self._command is not None:
+        if isinstance(error, RequestLost) and self._changes:
             self.in_doubt = True
         self._learn(error)
         if not await self.pause():
@@ -81,10 +86,13 @@ class Attempts:
 
     def expired(self, error: AnchorOutOfRange) -> RingholdError:
         """A leader refuses the anchor: a clear answer, unless an earlier attempt may have been applied."""
+        log_time = {"log_time_ms": str(error.log_time_ms)}
         if self.in_doubt:
             return self._doubt()
+        if self._resolves:
+            return InvalidRequest("ANCHOR_INVALID", "the anchor is far ahead of the partition's log time", log_time)
         message = "the anchor is outside the window in which repetitions are recognised; this attempt was not applied"
-        return InvalidRequest("REQUEST_EXPIRED", message, {"log_time_ms": str(error.log_time_ms)})
+        return InvalidRequest("REQUEST_EXPIRED", message, log_time)
 
     def _pause_s(self) -> float:
         bound = min(self._config.backoff_s_max, self._config.backoff_s_min * 2.0 ** min(self._failed, 16))
@@ -103,7 +111,8 @@ class Attempts:
         if isinstance(error, Overloaded):
             return error
         needed = len(self._routes.replicas(self._group)) // 2 + 1
-        return self._unavailable(f"no leader of {self._name()} answered in time; nothing was applied", needed)
+        remains = "the doubt about the request stands" if self._resolves else "nothing was applied"
+        return self._unavailable(f"no leader of {self._name()} answered in time; {remains}", needed)
 
     def _unavailable(self, message: str, needed: int) -> Unavailable:
         alive = sum(1 for replica in self._routes.replicas(self._group) if self._reaches(replica))
@@ -117,5 +126,9 @@ class Attempts:
 
     def _doubt(self) -> InDoubt:
         assert self._command is not None, "a read is never in doubt"
-        details = {"request_id": self._command.request_id.hex(), "anchor": str(self._command.anchor_ms)}
-        return InDoubt("IN_DOUBT", "no outcome in time: the mutation may or may not have been applied", details)
+        return in_doubt(
+            "no outcome in time: the mutation may or may not have been applied",
+            self._command.request_id,
+            self._command.anchor_ms,
+            changed_key(self._command.mutations[0]),
+        )

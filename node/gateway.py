@@ -6,11 +6,12 @@ where the input is wrong (P9).
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from ..api.errors import InvalidRequest, KeyNotFound, Overloaded, RingholdError, error_for
+from ..api.commands import MUTATIONS_PER_COMMAND_MAX, command_id
+from ..api.errors import InDoubt, InvalidRequest, KeyNotFound, Overloaded, RingholdError, error_for
 from ..api.limits import Limits, too_large
 from ..api.proto.ringhold.storage.v1 import records_pb2 as stored
 from ..api.proto.ringhold.v1 import kv_pb2
@@ -18,14 +19,19 @@ from ..api.status import to_operation_error
 from ..ring.hashing import partition_of
 from ..ring.topology import Topology, group_of_partition
 from .consensus.tickets import Applied
+from .machine.records import changed_key
 from .router import Proposal, Router
 from .scatter import Scatter, is_stale
 
 REQUEST_ID_BYTES = 16
-MUTATIONS_PER_COMMAND_MAX = 96
-"""More of one partition in a batch become several commands: each is applied in one piece (P8)."""
-
 OPERATIONS_PER_SLICE = 256
+
+FATES: Mapping[int, kv_pb2.Fate] = {
+    stored.VERDICT_APPLIED: kv_pb2.FATE_APPLIED,
+    stored.VERDICT_ABORTED: kv_pb2.FATE_ABORTED,
+    stored.VERDICT_EXPIRED: kv_pb2.FATE_UNKNOWN,
+}
+"""What the verdict on who resolves a request says of that request."""
 
 Found: TypeAlias = tuple[kv_pb2.Header, Sequence[bytes | None]]
 """What to say of a read, and the rows under its keys."""
@@ -75,6 +81,19 @@ class Gateway:
         header = header_of(partition, topology, applied.log_time_ms)
         return kv_pb2.DeleteResponse(existed=result.existed, version=result.version, header=header)
 
+    async def resolve(self, request: kv_pb2.ResolveRequest, deadline: float) -> kv_pb2.ResolveResponse:
+        """What became of a request in the partition of a key, and what it will stay. Raises Unavailable, Overloaded.
+
+        Then the doubt stands, and resolving it may be tried again. Also InvalidRequest.
+        """
+        self._limits.check_key(request.key)
+        self._limits.check_resolvable(request.request_id, request.anchor)
+        command = stored.Command(request_id=request.request_id, anchor_ms=request.anchor, resolve=True)
+        topology = self._topology()
+        partition = partition_of(request.key, topology.partitions)
+        applied = await self._router.propose(group_of_partition(partition), command, deadline)
+        return resolved(applied, header_of(partition, topology, applied.log_time_ms))
+
     async def get_by_index(self, request: kv_pb2.GetByIndexRequest, deadline: float) -> kv_pb2.GetByIndexResponse:
         """One page of matches. Raises Incomplete, InvalidRequest."""
         return await self._scatter.page(request, self._topology(), deadline)
@@ -120,14 +139,14 @@ class Gateway:
                         partition = partition_of(operation.get.key, partitions)
                         work.reads.setdefault((partition, stale), []).append((position, operation.get.key))
                     case "set":
-                        self._check_set(operation.set)
                         partition = partition_of(operation.set.key, partitions)
                         share = work.share(partition, operation.set, shared_id)
+                        self._check_set(operation.set)
                         put_set(share.add(position).set, operation.set)
                     case "delete":
-                        self._check_delete(operation.delete)
                         partition = partition_of(operation.delete.key, partitions)
                         share = work.share(partition, operation.delete, shared_id)
+                        self._check_delete(operation.delete)
                         share.add(position).delete.key = operation.delete.key
                     case _:
                         raise InvalidRequest("BATCH_OPERATION_EMPTY", f"operation {position} of the batch is empty")
@@ -183,7 +202,7 @@ class Gateway:
 
     def _command_of(self, share: "Share") -> stored.Command:
         command = share.command
-        command.request_id, command.anchor_ms = share.command_id, share.anchor
+        command.request_id, command.anchor_ms = share.request_id, share.anchor
         return command
 
     async def _finish(self, share: "Share", proposal: Proposal, work: "BatchWork") -> None:
@@ -191,6 +210,10 @@ class Gateway:
         try:
             applied = await self._router.finish(proposal)
             outcome = accepted(applied)
+        except InDoubt as doubt:
+            for position, mutation in zip(share.positions, share.command.mutations, strict=True):
+                work.fail((position,), doubt.about(changed_key(mutation)))
+            return
         except RingholdError as error:
             work.fail(share.positions, error)
             return
@@ -224,21 +247,17 @@ class Gateway:
 
 @dataclass(slots=True)
 class Share:
-    """The mutations of a batch that are one command: one partition, one request_id, and the number of the command.
+    """The mutations of a batch that are one command; `request_id` is the command's, and `places` counts up to its end.
 
-    Mutations that are too many for one command go on in the next, under the same request_id with a number behind it.
+    Mutations that are too many for one command go on in the next one.
     """
 
     partition: int
     request_id: bytes
-    number: int
     anchor: int
+    places: int
     positions: list[int] = field(default_factory=list)
     command: stored.Command = field(default_factory=stored.Command)
-
-    @property
-    def command_id(self) -> bytes:
-        return self.request_id + b"/%d" % self.number if self.number else self.request_id
 
     def add(self, position: int) -> stored.Mutation:
         """One more mutation, to be filled, for the operation at `position`."""
@@ -258,13 +277,17 @@ class BatchWork:
         self._open: dict[tuple[int, bytes], Share] = {}
 
     def share(self, partition: int, request: kv_pb2.SetRequest | kv_pb2.DeleteRequest, shared_id: bytes) -> Share:
-        """The command that a mutation belongs to; the first anchor given is the command's."""
+        """The command that a mutation belongs to; the first anchor given is the command's.
+
+        One that is refused has its place in it too: a client, which may hear nothing of the refusal, counts all.
+        """
         key = (partition, request.request_id or shared_id)
         share = self._open.get(key)
-        if share is None or len(share.command.mutations) == MUTATIONS_PER_COMMAND_MAX:
-            number = share.number + 1 if share else 0
-            share = self._open[key] = Share(partition, key[1], number, request.anchor)
+        places = share.places if share else 0
+        if share is None or places % MUTATIONS_PER_COMMAND_MAX == 0:
+            share = self._open[key] = Share(partition, command_id(key[1], places), request.anchor, places)
             self.shares.append(share)
+        share.places += 1
         share.anchor = share.anchor or request.anchor
         return share
 
@@ -275,7 +298,7 @@ class BatchWork:
         alternating request_ids are ordered by the first of each.
         """
         by_partition: dict[int, list[Share]] = {}
-        for share in self.shares:
+        for share in filter(lambda share: share.positions, self.shares):
             by_partition.setdefault(share.partition, []).append(share)
         lone: list[Share] = []
         chains: list[list[Share]] = []
@@ -306,10 +329,6 @@ def overlap(shares: Sequence[Share]) -> bool:
             return True
         seen |= keys
     return False
-
-
-def changed_key(mutation: stored.Mutation) -> bytes:
-    return mutation.set.key if mutation.HasField("set") else mutation.delete.key
 
 
 def header_of(partition: int, topology: Topology, log_time_ms: int) -> kv_pb2.Header:
@@ -360,18 +379,34 @@ def put_set(mutation: stored.Set, request: kv_pb2.SetRequest) -> None:
 def accepted(applied: Applied) -> stored.Outcome:
     """The outcome of a command that took effect. Raises the error that any other verdict stands for."""
     outcome = stored.Outcome.FromString(applied.outcome)
+    details = {"log_time_ms": str(applied.log_time_ms)}
     match outcome.verdict:
         case stored.VERDICT_APPLIED:
             return outcome
         case stored.VERDICT_EXPIRED:
-            details = {"log_time_ms": str(applied.log_time_ms)}
             raise error_for("REQUEST_EXPIRED", "the anchor is older than the window of recognition", details)
         case stored.VERDICT_REUSED:
-            raise error_for("REQUEST_ID_REUSED", "this request_id was used before with another payload")
+            raise error_for("REQUEST_ID_REUSED", "this request_id was used before with another payload", details)
+        case stored.VERDICT_ABORTED:
+            message = "this request was resolved before it was applied, and so never will be; a new one needs a new id"
+            raise error_for("REQUEST_ABORTED", message, details)
         case stored.VERDICT_DEDUPE_FULL:
-            details = {"retry_after_ms": "1000"}
-            raise Overloaded("DEDUPE_FULL", "the partition's table of recent requests is full", details)
+            raise dedupe_full(details)
     raise AssertionError(f"a verdict that no state machine gives: {outcome.verdict}")
+
+
+def dedupe_full(details: Mapping[str, str]) -> Overloaded:
+    message = "the partition's table of recent requests is full"
+    return Overloaded("DEDUPE_FULL", message, {**details, "retry_after_ms": "1000"})
+
+
+def resolved(applied: Applied, header: kv_pb2.Header) -> kv_pb2.ResolveResponse:
+    """What the log says of a request. Raises Overloaded if there was no room to say that it is aborted."""
+    outcome = stored.Outcome.FromString(applied.outcome)
+    if outcome.verdict == stored.VERDICT_DEDUPE_FULL:
+        raise dedupe_full({"log_time_ms": str(applied.log_time_ms)})
+    results = [kv_pb2.MutationOutcome(version=each.version, existed=each.existed) for each in outcome.results]
+    return kv_pb2.ResolveResponse(fate=FATES[outcome.verdict], outcomes=results, header=header)
 
 
 def put_result(

@@ -26,9 +26,10 @@ class Kind(IntEnum):
     INDEX = 0x06
     DEDUPE = 0x07
     EXPIRY = 0x08
+    REPLICA = 0x09
 
 
-GROUP_KINDS = (Kind.STATE, Kind.VOTE, Kind.LOG, Kind.ROW, Kind.INDEX, Kind.DEDUPE, Kind.EXPIRY)
+GROUP_KINDS = (Kind.STATE, Kind.VOTE, Kind.LOG, Kind.ROW, Kind.INDEX, Kind.DEDUPE, Kind.EXPIRY, Kind.REPLICA)
 """The kinds that belong to a group; the node's own records do not."""
 
 GROUP_MAX = 0xFFFF_FFFF
@@ -37,7 +38,7 @@ END = b"\x00\x01"
 AFTER_END = b"\x00\x02"
 
 _NODE = bytes([Kind.NODE])
-_STATE, _VOTE, _LOG, _ROW, _INDEX, _DEDUPE, _EXPIRY = (kind << 32 for kind in GROUP_KINDS)
+_STATE, _VOTE, _LOG, _ROW, _INDEX, _DEDUPE, _EXPIRY, _REPLICA = (kind << 32 for kind in GROUP_KINDS)
 
 
 class Bounds(NamedTuple):
@@ -78,6 +79,10 @@ def state_key(group: int) -> bytes:
 
 def vote_key(group: int) -> bytes:
     return (_VOTE | group).to_bytes(5, "big")
+
+
+def replica_key(group: int) -> bytes:
+    return (_REPLICA | group).to_bytes(5, "big")
 
 
 def log_key(group: int, index: int) -> bytes:

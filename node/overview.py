@@ -65,7 +65,9 @@ class Overview:
     async def topology(self, deadline: float) -> cluster_pb2.TopologyResponse:
         """Nodes and partitions, with the leaders and log times that the nodes report."""
         topology = self._store.known
-        await self._ask_all(topology, min(NEWS_S_MAX, deadline - self._clock.now()))
+        described = await self._ask_all(topology, min(NEWS_S_MAX, deadline - self._clock.now()))
+        # An older log time may be no anchor any more: a mutation that is lost with it could not be told from none.
+        log_times = {led.group: led.log_time_ms for answer in described.values() for led in answer.led}
         position = {node.id: at for at, node in enumerate(topology.nodes)}
         partitions = []
         for number, targets in enumerate(topology.targets):
@@ -74,7 +76,7 @@ class Overview:
                 cluster_pb2.Partition(
                     replicas=[position[node_id] for node_id in targets],
                     leader=position.get(route.leader),
-                    log_time_ms=route.log_time_ms,
+                    log_time_ms=log_times.get(group_of_partition(number), 0),
                 )
             )
         return cluster_pb2.TopologyResponse(
@@ -130,7 +132,7 @@ class Overview:
         }
         for node_id, answer in answers.items():
             for led in answer.led:
-                self._routes.heard(led.group, node_id, led.term, led.log_time_ms)
+                self._routes.heard(led.group, node_id, led.term, led.log_time_ms, self._clock.now())
         return answers
 
     async def _ask(self, node: NodeRecord, timeout_s: float) -> DescribeReply | None:

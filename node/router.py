@@ -191,13 +191,14 @@ class Router:
         """The outcome of a command, after as many attempts as its deadline allows.
 
         Raises Unavailable or Overloaded if certainly nothing was applied, InDoubt if that is uncertain, InvalidRequest.
+        Who resolves a request is never in doubt: that can be repeated.
         """
         attempts, command = proposal.attempts, proposal.command
         landing: Landing | None = proposal.landing
         while True:
             try:
                 applied = await self._land(proposal, landing or self._launch(proposal))
-                check_in_window(applied, command.anchor_ms)
+                check_in_window(applied, command)
                 return applied
             except (NotLeader, RequestNotSent, RequestLost, Unavailable) as error:
                 await attempts.failed(error)
@@ -219,10 +220,10 @@ class Router:
         return attempts.aimed_at
 
     def _anchor(self, group: int) -> int:
-        """The newest log time known of the group; never 0, which a repetition would take for no anchor at all."""
+        """The log time of the group, as far as is known; never 0, which a repetition would take for no anchor."""
         if self._groups.leads(group):
             return self._groups.log_time_ms(group)
-        return max(1, self._routes.get(group).log_time_ms)
+        return max(1, self._routes.get(group).log_time_at(self._clock.now()))
 
     async def _read_once(self, leader: str, group: int, keys: Sequence[bytes], timeout_s: float) -> ReadAnswer:
         if leader == self._node_id:
@@ -231,7 +232,7 @@ class Router:
         request = Request(read=ReadRequest(group=group, keys=keys))
         reply = await self.ask(leader, group, request, timeout_s)
         answer = reply.read
-        self._routes.heard(group, leader, answer.term, answer.log_time_ms)
+        self._routes.heard(group, leader, answer.term, answer.log_time_ms, self._clock.now())
         return ReadAnswer([row or None for row in answer.rows], answer.term, answer.log_time_ms)
 
     async def _confirm(self, group: int, timeout_s: float) -> None:
@@ -263,9 +264,7 @@ class Router:
         leader = self._aim(group, proposal.attempts)
         try:
             if leader == self._node_id:
-                encoded = command.SerializeToString()
-                mutations = len(command.mutations)
-                ticket = self._groups.propose(group, encoded, command.anchor_ms, mutations, grows=grows(command))
+                ticket = append(self._groups, group, command, command.SerializeToString())
                 return LandingHere(ticket, asyncio.get_running_loop().call_later(timeout_s, give_up, ticket))
             request = Request(propose=propose_request(proposal))
             return LandingElsewhere(leader, self._exchange.request(leader, request, timeout_s))
@@ -301,7 +300,7 @@ class Router:
         if landing.position is not None:
             reply = succeeded(reply.propose_many.replies[landing.position], proposal.group)
         answer = reply.propose
-        self._routes.heard(proposal.group, landing.leader, answer.term, answer.log_time_ms)
+        self._routes.heard(proposal.group, landing.leader, answer.term, answer.log_time_ms, self._clock.now())
         return Applied(answer.outcome, answer.term, answer.log_time_ms)
 
     async def ask(self, node_id: str, group: int, request: Request, timeout_s: float) -> Reply:
@@ -334,6 +333,18 @@ def loss_in(refusals: Sequence[Exception]) -> DataLoss | None:
     return next((refusal for refusal in refusals if has_all_answered and isinstance(refusal, DataLoss)), None)
 
 
+def append(groups: Groups, group: int, command: Command, encoded: bytes) -> asyncio.Future[Applied]:
+    """Have a command, and its encoding, appended here. The contract is on `Groups.propose`.
+
+    To resolve a request is never refused for an anchor that is too old by this leader's clock: the next leader's may be
+    behind it, and take the request after all. Only the log time of the entry that asks binds all leaders to come.
+    """
+    anchor_ms = command.anchor_ms
+    if command.resolve and groups.hosts(group):
+        anchor_ms = max(anchor_ms, groups.log_time_ms(group))
+    return groups.propose(group, encoded, anchor_ms, max(1, len(command.mutations)), grows=grows(command))
+
+
 def propose_request(proposal: Proposal) -> ProposeRequest:
     command = proposal.command
     return ProposeRequest(group=proposal.group, command=command.SerializeToString(), anchor_ms=command.anchor_ms)
@@ -346,13 +357,14 @@ def succeeded(reply: Reply, group: int) -> Reply:
     return reply
 
 
-def check_in_window(applied: Applied, anchor_ms: int) -> None:
-    """Raises AnchorOutOfRange for a command that grew too old between its proposal and its entry: it did nothing.
+def check_in_window(applied: Applied, command: Command) -> None:
+    """Raises AnchorOutOfRange for mutations that grew too old between their proposal and their entry: they did nothing.
 
-    That says nothing of an earlier attempt, whose record may be gone already.
+    That says nothing of an earlier attempt, whose record may be gone already. To who resolves a request it is the
+    answer.
     """
-    in_window = anchor_ms >= applied.log_time_ms - DEDUPE_WINDOW_MS
-    if not in_window and Outcome.FromString(applied.outcome).verdict == VERDICT_EXPIRED:
+    in_window = command.anchor_ms >= applied.log_time_ms - DEDUPE_WINDOW_MS
+    if not in_window and not command.resolve and Outcome.FromString(applied.outcome).verdict == VERDICT_EXPIRED:
         raise AnchorOutOfRange(applied.log_time_ms)
 
 

@@ -8,6 +8,10 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from ..ring.topology import SYSTEM_GROUP, Topology, group_of_partition
+from .consensus.support import DRIFT_MAX
+
+ESTIMATED_S_MAX = 12 * 3600.0
+"""A log time heard longer ago is not carried on: anchors may be a day ahead of it at most."""
 
 Reaches: TypeAlias = Callable[[str], bool]
 """Whether a request to this node may be answered: it is this one, or it is connected and was heard lately."""
@@ -15,11 +19,26 @@ Reaches: TypeAlias = Callable[[str], bool]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The leader of a group in a term, and the newest log time heard of it (0: none)."""
+    """The leader of a group in a term, and the log time last heard of it (0: none), and when."""
 
     leader: str
     term: int = 0
     log_time_ms: int = 0
+    heard_at: float = 0.0
+
+    def log_time_at(self, now: float) -> int:
+        """What the log time will be by now if the group had a leader all the time; 0 if none was heard.
+
+        An anchor of long ago is of no use: a mutation that is lost with it can't be told from one that was not applied.
+        One that is ahead, for the group had no leader or a new one, does until it is too far ahead.
+
+        >>> Route("a", 1, 5_000, heard_at=10.0).log_time_at(21.0)
+        15000
+        """
+        if not self.log_time_ms:
+            return 0
+        elapsed_s = min(now - self.heard_at, ESTIMATED_S_MAX)
+        return self.log_time_ms + int(elapsed_s * 1000 / (1 + DRIFT_MAX))
 
 
 class Routes:
@@ -53,18 +72,17 @@ class Routes:
     def get(self, group: int) -> Route:
         return self._routes[group]
 
-    def heard(self, group: int, leader: str, term: int, log_time_ms: int) -> None:
-        """`leader` has answered for the group in `term`."""
-        route = self._routes[group]
-        if term >= route.term:
-            self._routes[group] = Route(leader, term, max(log_time_ms, route.log_time_ms))
+    def heard(self, group: int, leader: str, term: int, log_time_ms: int, now: float) -> None:
+        """`leader` has answered for the group in `term`: its log time counts, though another one was ahead of it."""
+        if term >= self._routes[group].term:
+            self._routes[group] = Route(leader, term, log_time_ms, now)
 
     def redirected(self, group: int, leader: str | None, term: int) -> bool:
         """A node that does not lead the group has named who may; whether that is news to go by."""
         route = self._routes[group]
         if leader is None or term < route.term:
             return False
-        self._routes[group] = Route(leader, term, route.log_time_ms)
+        self._routes[group] = replace(route, leader=leader, term=term)
         return True
 
     def led(self, group: int, leader: str | None, term: int) -> None:

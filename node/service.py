@@ -23,9 +23,9 @@ from ..ring.topology import SYSTEM_GROUP
 from .consensus.groups import Groups
 from .consensus.tickets import AnchorOutOfRange, Applied, NotLeader, ReadAnswer
 from .machine.machine import UnknownCommand
-from .machine.records import grows, parse_command
+from .machine.records import parse_command
 from .peers.exchange import RequestLost, Respond
-from .router import failure_of
+from .router import append, failure_of
 from .scatter import query_spec
 from .shards import Shards
 from .supervisor import Supervisor
@@ -94,10 +94,7 @@ class PeerService:
             reply = ProposeReply(outcome=applied.outcome, term=applied.term, log_time_ms=applied.log_time_ms)
             respond(Reply(propose=reply))
 
-        mutations = len(command.mutations)
-        ticket = self._groups.propose(
-            request.group, request.command, request.anchor_ms, mutations, grows=grows(command)
-        )
+        ticket = append(self._groups, request.group, command, request.command)
         ticket.add_done_callback(answer)
 
     def _propose_many(self, request: ProposeManyRequest, respond: Respond) -> None:

@@ -4,18 +4,32 @@ from .asynchronous import AsyncClient, AsyncMatches
 from .blocking import Client, Matches
 from .config import ClientConfig
 from .operations import Consistency, Delete, Get, Operation, Set
-from .results import ClusterStatus, Explanation, Match, Node, NodeStatus, Partition, Record, Topology
+from .results import (
+    Change,
+    ClusterStatus,
+    Explanation,
+    Fate,
+    Match,
+    Node,
+    NodeStatus,
+    Partition,
+    Record,
+    Resolution,
+    Topology,
+)
 from .unit import Outcome
 
 __all__ = [
     "AsyncClient",
     "AsyncMatches",
+    "Change",
     "Client",
     "ClientConfig",
     "ClusterStatus",
     "Consistency",
     "Delete",
     "Explanation",
+    "Fate",
     "Get",
     "Match",
     "Matches",
@@ -25,6 +39,7 @@ __all__ = [
     "Outcome",
     "Partition",
     "Record",
+    "Resolution",
     "Set",
     "Topology",
 ]

@@ -11,13 +11,14 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
+from ..errors import InDoubt
 from ..status import from_rpc_error
 from .calls import Answered, Call, Event, Fail, Failed, Finish, Send, Sleep, Slept
 from .channels import METHODS, channel_options, now_s
 from .config import ClientConfig
 from .core import Core, Pages
 from .operations import Consistency, Indexes, Operation, Text
-from .results import ClusterStatus, Explanation, Match, Record, Topology
+from .results import ClusterStatus, Explanation, Match, Record, Resolution, Topology
 from .unit import Outcome
 
 Result = TypeVar("Result")
@@ -78,7 +79,7 @@ class AsyncClient:
         """Replace the value and all index entries of `key`; the new version.
 
         `indexes` has for each name one value or several. InDoubt has the `request_id` and `anchor` with which the call
-        can be repeated without taking effect twice.
+        can be repeated without taking effect twice; `resolve` says what became of it instead.
         """
         return await self._run(self._core.set(key, value, indexes, request_id, anchor, timeout_s))
 
@@ -92,6 +93,23 @@ class AsyncClient:
     ) -> int:
         """Remove `key`; the version of the removal, 0 if there was nothing. For the rest see `set`."""
         return await self._run(self._core.delete(key, request_id, anchor, timeout_s))
+
+    async def resolve(
+        self,
+        doubt: InDoubt | None = None,
+        *,
+        request_id: bytes | None = None,
+        anchor: int | None = None,
+        key: Text | None = None,
+        timeout_s: float | None = None,
+    ) -> Resolution:
+        """What became of a mutation that raised `doubt`; if nothing by now, see that nothing ever will.
+
+        Without the error, for instance in another process, its `request_id`, `anchor` and `key` do. Raises
+        InvalidRequest if one of them is missing, and Unavailable or Overloaded if there is no answer in time: then the
+        doubt stands, and this can be repeated.
+        """
+        return await self._run(self._core.resolve(doubt, request_id, anchor, key, timeout_s))
 
     async def batch(
         self, operations: Iterable[Operation], *, request_id: bytes | None = None, timeout_s: float | None = None

@@ -51,7 +51,8 @@ class Batch(Call[list[Outcome]]):
 
     def _plan(self) -> list[Unit]:
         partitions = [self._around.routing.partition_of(request.key) for request in self._requests]
-        return units_of(self._operations, partitions, self._request_id)
+        keys = [request.key for request in self._requests]
+        return units_of(self._operations, keys, partitions, self._request_id)
 
     def _take_anchors(self, now: float) -> None:
         for unit in self._units:
@@ -72,12 +73,12 @@ class Batch(Call[list[Outcome]]):
 
     def _learn(self, unit: Unit, result: kv_pb2.OperationResult, now: float) -> None:
         assert isinstance(unit.fate, MutationFate)
-        error = from_operation_error(result.error) if result.HasField("error") else None
+        error = self._error(unit.positions[0], result, now) if result.HasField("error") else None
         if error is None:
             self._around.routing.heard(result.get.header, now)
-            unit.fate.anchor = result.get.header.log_time_ms
+            unit.fate.anchor_learnt(result.get.header.log_time_ms)
         elif isinstance(error, KeyNotFound):
-            unit.fate.anchor = log_time_in(error)
+            unit.fate.anchor_learnt(log_time_in(error))
         elif (final := ReadFate().judge(error)) is not None:
             unit.refuse(final)
         else:
@@ -107,7 +108,8 @@ class Batch(Call[list[Outcome]]):
             for position in unit.positions:
                 request = self._requests[position]
                 assert not isinstance(request, kv_pb2.GetRequest)
-                request.anchor = unit.fate.anchor or 0
+                assert unit.fate.anchor, "a unit without an anchor is not sent"
+                request.anchor = unit.fate.anchor
 
     def _positions_sent(self) -> list[int]:
         return sorted(position for unit in self._sent for position in unit.positions)
@@ -125,13 +127,20 @@ class Batch(Call[list[Outcome]]):
 
     def _outcome(self, position: int, result: kv_pb2.OperationResult, now: float) -> Outcome:
         if result.HasField("error"):
-            return from_operation_error(result.error)
+            return self._error(position, result, now)
         if result.HasField("get"):
             self._around.routing.heard(result.get.header, now)
             return record_of(self._requests[position].key, result.get)
         mutated = result.set if result.HasField("set") else result.delete
         self._around.routing.heard(mutated.header, now)
         return mutated.version
+
+    def _error(self, position: int, result: kv_pb2.OperationResult, now: float) -> RingholdError:
+        error = from_operation_error(result.error)
+        partition = self._around.routing.partition_of(self._requests[position].key)
+        if partition is not None:
+            self._around.routing.heard_log_time(partition, log_time_in(error), now)
+        return error
 
     def _refused(self, error: RingholdError, now: float) -> Effect[list[Outcome]]:
         if ReadFate().judge(error) is not None and all(unit.is_untouched for unit in self._units):

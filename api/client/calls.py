@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 
-from ..errors import KeyNotFound, RingholdError
+from ..errors import KeyNotFound, RingholdError, error_for
 from ..proto.ringhold.v1.cluster_pb2 import TopologyRequest, TopologyResponse
 from ..proto.ringhold.v1.kv_pb2 import GetRequest, GetResponse
 from .config import DOUBLINGS_MAX, ClientConfig
@@ -231,6 +231,14 @@ class Read(Call[Result]):
         return Fail(self._fate.ending())
 
 
+class Resolve(Read[Result]):
+    """Asks what became of a request; however often, it is answered the same, so it is never in doubt itself."""
+
+    def _ending(self) -> Effect[Result]:
+        last = self._fate.ending()
+        return Fail(error_for(last.reason, f"the doubt stands, resolve it again later: {last.message}", last.details))
+
+
 class StaleRead(Read[Result]):
     """A read that any replica of its key may answer."""
 
@@ -267,7 +275,7 @@ class Mutation(Call[int]):
     ) -> None:
         super().__init__(around, request.key, timeout_s)
         self._request = request
-        self._fate = MutationFate(request_id, anchor)
+        self._fate = MutationFate(request_id, request.key, anchor)
         self._learning = ReadFate()
 
     def _attempt(self, now: float) -> Effect[int]:
@@ -281,12 +289,12 @@ class Mutation(Call[int]):
 
     def _learnt(self, response: GetResponse, now: float) -> Effect[int]:
         self._around.routing.heard(response.header, now)
-        self._fate.anchor = response.header.log_time_ms
+        self._fate.anchor_learnt(response.header.log_time_ms)
         return self._proceed(now)
 
     def _not_learnt(self, error: RingholdError, now: float) -> Effect[int]:
         if isinstance(error, KeyNotFound):
-            self._fate.anchor = log_time_in(error)
+            self._fate.anchor_learnt(log_time_in(error))
             return self._proceed(now)
         final = self._learning.judge(error)
         if final is not None:

@@ -28,6 +28,7 @@ METHODS: Final[Mapping[type[Message], Method]] = {
     kv_pb2.DeleteRequest: Method("/ringhold.v1.KV/Delete", kv_pb2.DeleteResponse),
     kv_pb2.GetByIndexRequest: Method("/ringhold.v1.KV/GetByIndex", kv_pb2.GetByIndexResponse),
     kv_pb2.BatchRequest: Method("/ringhold.v1.KV/Batch", kv_pb2.BatchResponse),
+    kv_pb2.ResolveRequest: Method("/ringhold.v1.KV/Resolve", kv_pb2.ResolveResponse),
     cluster_pb2.TopologyRequest: Method("/ringhold.v1.Cluster/Topology", cluster_pb2.TopologyResponse),
     cluster_pb2.StatusRequest: Method("/ringhold.v1.Cluster/Status", cluster_pb2.StatusResponse),
     cluster_pb2.ExplainRequest: Method("/ringhold.v1.Cluster/Explain", cluster_pb2.ExplainResponse),

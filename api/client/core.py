@@ -6,14 +6,14 @@ Both shells make the same calls of the same arguments here, so that they can't d
 import random
 from collections.abc import Sequence
 
-from ..errors import InvalidRequest
+from ..errors import InDoubt, InvalidRequest
 from ..proto.ringhold.v1 import cluster_pb2, kv_pb2
 from . import wire
 from .batch import Batch
-from .calls import BulkRead, Call, Mutation, Read, StaleRead, Surroundings, TopologyRead
+from .calls import BulkRead, Call, Mutation, Read, Resolve, StaleRead, Surroundings, TopologyRead
 from .config import ClientConfig
 from .operations import Consistency, Indexes, Operation, Text
-from .results import ClusterStatus, Explanation, Match, Record, Topology
+from .results import ClusterStatus, Explanation, Match, Record, Resolution, Topology
 from .routing import Routing
 from .unit import Outcome
 
@@ -97,6 +97,22 @@ class Core:
     def delete(self, key: Text, request_id: bytes | None, anchor: int | None, timeout_s: float | None) -> Call[int]:
         request = wire.delete_request(key)
         return Mutation(self._around, self._deadline_s(timeout_s), request, self._id(request_id), anchor or None)
+
+    def resolve(
+        self,
+        doubt: InDoubt | None,
+        request_id: bytes | None,
+        anchor: int | None,
+        key: Text | None,
+        timeout_s: float | None,
+    ) -> Call[Resolution]:
+        request = wire.resolve_request(doubt, request_id, anchor, key)
+
+        def parse(answer: kv_pb2.ResolveResponse, now: float) -> Resolution:
+            self._around.routing.heard(answer.header, now)
+            return wire.resolution_of(answer)
+
+        return Resolve(self._around, request.key, self._deadline_s(timeout_s), request, parse)
 
     def batch(
         self, operations: Sequence[Operation], request_id: bytes | None, timeout_s: float | None

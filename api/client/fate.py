@@ -10,19 +10,25 @@ from ..errors import (
     Conflict,
     Incomplete,
     InDoubt,
-    InvalidRequest,
     KeyNotFound,
     Overloaded,
     RingholdError,
     TimedOut,
     Unavailable,
+    in_doubt,
 )
 
 SILENCE = frozenset({"TIMED_OUT", "NO_ENDPOINT", "NOT_READY", "DRAINING"})
 """Reasons that say nothing of the request."""
 
+ANCHOR_MIN = 1
+"""Stands in for a log time that nobody tells. A leader that finds it too old says what time it is."""
 
-class Fate(Protocol):
+
+LOGGED_REFUSALS = frozenset({"REQUEST_ID_REUSED", "REQUEST_ABORTED"})
+
+
+class RequestFate(Protocol):
     def judge(self, error: RingholdError) -> RingholdError | None:
         """Take in how an attempt failed: None if the request should be repeated, else the error that ends it."""
 
@@ -57,23 +63,24 @@ class ReadFate:
 class MutationFate:
     """A mutation is repeated with one request_id and one anchor, so that it takes effect at most once.
 
-    `anchor` is None until it is chosen, once; 0 means that no log time could be learnt: then the gateway chooses, at
-    each attempt anew, and an attempt in doubt can't be repeated. While nothing is in doubt, an anchor that turns out
-    too old is replaced, once, unless the program gave it.
+    `anchor` is None until it is chosen, once. It is never left to the gateway: an attempt that is lost could then
+    neither be repeated nor resolved. While nothing is in doubt, an anchor that turns out too old is replaced, once,
+    unless the program gave it.
     """
 
-    def __init__(self, request_id: bytes, anchor: int | None = None) -> None:
+    def __init__(self, request_id: bytes, key: bytes, anchor: int | None = None) -> None:
         self.request_id = request_id
-        self.anchor = anchor
+        self.anchor = anchor or None
         self.is_in_doubt = False
-        self._may_renew = anchor is None
+        self._key = key
+        self._may_renew = self.anchor is None
         self._last: RingholdError = TimedOut("TIMED_OUT", "the deadline passed before the first attempt")
 
     def judge(self, error: RingholdError) -> RingholdError | None:
         self._last = error
         if isinstance(error, InDoubt):
             self.is_in_doubt = True
-            return None if self.anchor else self._doubt()
+            return None
         if isinstance(error, Unavailable | Overloaded):
             return None
         if error.reason == "REQUEST_EXPIRED" and self._renew(error):
@@ -83,6 +90,10 @@ class MutationFate:
 
     def ending(self) -> RingholdError:
         return self._doubt() if self.is_in_doubt else self._last
+
+    def anchor_learnt(self, log_time_ms: int) -> None:
+        """The group was asked for its log time; 0: it did not say."""
+        self.anchor = log_time_ms or ANCHOR_MIN
 
     def anchor_not_learnt(self, error: RingholdError) -> None:
         """The mutation is not tried, because the question for a log time failed."""
@@ -96,19 +107,20 @@ class MutationFate:
         return True
 
     def _doubt(self) -> InDoubt:
+        assert self.anchor, "nothing is sent without an anchor"
         message = f"the mutation may or may not have been applied: {self._last}"
-        doubt = InDoubt("IN_DOUBT", message, {"request_id": self.request_id.hex(), "anchor": str(self.anchor or 0)})
+        doubt = in_doubt(message, self.request_id, self.anchor, self._key)
         doubt.__cause__ = self._last
         return doubt
 
 
 def log_time_in(error: RingholdError) -> int:
-    """The group's log time that came with a KEY_NOT_FOUND or REQUEST_EXPIRED, in milliseconds; 0 if none came."""
+    """The group's log time that came with an error, in milliseconds; 0 if none came."""
     text = error.details.get("log_time_ms", "")
     return int(text) if text.isdecimal() else 0
 
 
 def _is_logged(error: RingholdError) -> bool:
-    # What the group's log says of this very mutation: it was evaluated, or another one has its request_id.
-    evaluated = isinstance(error, Conflict | KeyNotFound)
-    return evaluated or (isinstance(error, InvalidRequest) and error.reason == "REQUEST_ID_REUSED")
+    # What the group's log says of this very mutation: it was evaluated, or another one has its request_id, or it was
+    # resolved before it was applied.
+    return isinstance(error, Conflict | KeyNotFound) or error.reason in LOGGED_REFUSALS

@@ -5,6 +5,7 @@ The fields are those of api/proto/ringhold/v1; positions in lists of nodes are r
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,42 @@ class Match:
     record: Record | None = None
     stale: bool = False
     behind_ms: int | None = 0
+
+
+class Fate(Enum):
+    """What became of a mutation that was in doubt."""
+
+    APPLIED = "applied"
+    """It was applied, once."""
+
+    ABORTED = "aborted"
+    """It was not applied, and never will be."""
+
+    UNKNOWN = "unknown"
+    """It was asked about too late: nobody knows whether it was applied. From now on it won't be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one Set or Delete did: `version` is that of the change, 0 of a Delete that found nothing.
+
+    `existed` says whether there was a record before.
+    """
+
+    version: int
+    existed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """How a doubt ended. `changes` are there if the mutation was APPLIED: its own; of a batch, its command's.
+
+    A command of a batch holds the mutations of one partition that have no request_id of their own, in their order, 96
+    of them at most.
+    """
+
+    fate: Fate
+    changes: tuple[Change, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from ..errors import RingholdError
+from ..commands import command_id
+from ..errors import InDoubt, RingholdError
 from .fate import MutationFate, ReadFate
 from .operations import Get, Operation
 from .results import Record
@@ -19,13 +20,17 @@ Outcome: TypeAlias = Record | int | RingholdError
 
 @dataclass(slots=True)
 class Unit:
-    """`positions` are those of its operations in the batch, `outcomes` what is known of them so far."""
+    """`keys` by the positions of its operations in the batch; `outcomes` is what is known of them so far."""
 
     fate: ReadFate | MutationFate
     partition: int | None
-    positions: list[int]
+    keys: dict[int, bytes]
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     is_settled: bool = False
+
+    @property
+    def positions(self) -> list[int]:
+        return list(self.keys)
 
     @property
     def needs_anchor(self) -> bool:
@@ -51,7 +56,7 @@ class Unit:
             if final is None:
                 repeat_for = outcome
             else:
-                self.outcomes[position] = final
+                self.outcomes[position] = self._of(position, final)
         self.is_settled = repeat_for is None
         return repeat_for
 
@@ -62,20 +67,30 @@ class Unit:
     def end(self) -> None:
         """There is no time left."""
         for position in self.positions:
-            self.outcomes.setdefault(position, self.fate.ending())
+            self.outcomes.setdefault(position, self._of(position, self.fate.ending()))
+
+    def _of(self, position: int, error: RingholdError) -> RingholdError:
+        """A doubt names the operation's own key, and the command that it is in."""
+        if not isinstance(error, InDoubt):
+            return error
+        assert isinstance(self.fate, MutationFate)
+        place = self.positions.index(position)
+        return error.about(self.keys[position], command_id(self.fate.request_id, place))
 
 
-def units_of(operations: Sequence[Operation], partitions: Sequence[int | None], request_id: bytes) -> list[Unit]:
-    """The units of a batch, of whose operations the partitions are given."""
+def units_of(
+    operations: Sequence[Operation], keys: Sequence[bytes], partitions: Sequence[int | None], request_id: bytes
+) -> list[Unit]:
+    """The units of a batch, of whose operations the keys and partitions are given."""
     units: list[Unit] = []
     commands: dict[int | None, Unit] = {}
-    for position, (operation, partition) in enumerate(zip(operations, partitions, strict=True)):
+    for position, (operation, key, partition) in enumerate(zip(operations, keys, partitions, strict=True)):
         if isinstance(operation, Get):
-            units.append(Unit(ReadFate(), partition, [position]))
+            units.append(Unit(ReadFate(), partition, {position: key}))
         elif operation.request_id:
-            units.append(Unit(MutationFate(operation.request_id, operation.anchor), partition, [position]))
+            units.append(Unit(MutationFate(operation.request_id, key, operation.anchor), partition, {position: key}))
         elif partition in commands:
-            commands[partition].positions.append(position)
+            commands[partition].keys[position] = key
         else:
-            commands[partition] = Unit(MutationFate(request_id), partition, [position])
+            commands[partition] = Unit(MutationFate(request_id, key), partition, {position: key})
     return [*units, *commands.values()]

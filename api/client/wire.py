@@ -3,10 +3,22 @@
 from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
-from ..errors import InvalidRequest
+from ..errors import InDoubt, InvalidRequest, Unsupported
 from ..proto.ringhold.v1 import cluster_pb2, kv_pb2
 from .operations import Consistency, Delete, Get, Indexes, Operation, Set, Text
-from .results import ClusterStatus, Explanation, Match, Node, NodeStatus, Partition, Record, Topology
+from .results import (
+    Change,
+    ClusterStatus,
+    Explanation,
+    Fate,
+    Match,
+    Node,
+    NodeStatus,
+    Partition,
+    Record,
+    Resolution,
+    Topology,
+)
 
 MutationRequest: TypeAlias = kv_pb2.SetRequest | kv_pb2.DeleteRequest
 OperationRequest: TypeAlias = kv_pb2.GetRequest | MutationRequest
@@ -17,6 +29,12 @@ CONSISTENCIES: Mapping[str, kv_pb2.Consistency] = {
 }
 STATES = {number: name.removeprefix("NODE_STATE_") for name, number in cluster_pb2.NodeState.items()}
 LIVENESSES = {number: name.removeprefix("LIVENESS_") for name, number in cluster_pb2.Liveness.items()}
+
+FATES: Mapping[int, Fate] = {
+    kv_pb2.FATE_APPLIED: Fate.APPLIED,
+    kv_pb2.FATE_ABORTED: Fate.ABORTED,
+    kv_pb2.FATE_UNKNOWN: Fate.UNKNOWN,
+}
 
 
 def to_bytes(text: Text) -> bytes:
@@ -58,6 +76,30 @@ def consistency_of(consistency: Consistency) -> kv_pb2.Consistency:
 
 def delete_request(key: Text) -> kv_pb2.DeleteRequest:
     return kv_pb2.DeleteRequest(key=to_bytes(key))
+
+
+def resolve_request(
+    doubt: InDoubt | None, request_id: bytes | None, anchor: int | None, key: Text | None
+) -> kv_pb2.ResolveRequest:
+    """What is given by name counts more than what the doubt says. Raises InvalidRequest if a part is missing."""
+    if not isinstance(doubt, InDoubt | None):
+        raise TypeError(f"what can be resolved is an InDoubt, not {type(doubt).__name__}")
+    request = kv_pb2.ResolveRequest(
+        request_id=request_id or (doubt.request_id if doubt else b""),
+        anchor=anchor or (doubt.anchor if doubt else 0),
+        key=to_bytes(key) if key else (doubt.key if doubt else b""),
+    )
+    for part, reason in (
+        (request.request_id, "REQUEST_ID_EMPTY"),
+        (request.anchor, "ANCHOR_INVALID"),
+        (request.key, "KEY_EMPTY"),
+    ):
+        if not part:
+            message = (
+                "a doubt is resolved by the request_id, the anchor and a key of the mutation: one of them is missing"
+            )
+            raise InvalidRequest(reason, message)
+    return request
 
 
 def operation_request(operation: Operation) -> OperationRequest:
@@ -122,6 +164,14 @@ def record_of(key: bytes, answer: kv_pb2.GetResponse) -> Record:
     stale, behind_ms = answer.header.stale, behind_ms_of(answer.header)
     indexes = indexes_of(answer.indexes)
     return Record(key, answer.value, answer.version, answer.create_version, indexes, stale, behind_ms)
+
+
+def resolution_of(answer: kv_pb2.ResolveResponse) -> Resolution:
+    """Raises Unsupported if the node tells of a fate that this version does not know."""
+    if answer.fate not in FATES:
+        raise Unsupported("UNIMPLEMENTED", f"this client does not know what fate {answer.fate} is")
+    changes = tuple(Change(outcome.version, outcome.existed) for outcome in answer.outcomes)
+    return Resolution(FATES[answer.fate], changes)
 
 
 def matches_of(page: kv_pb2.GetByIndexResponse) -> list[Match]:

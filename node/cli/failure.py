@@ -1,5 +1,6 @@
 """How a command ends: one sentence for people, one exit code for scripts. See docs/cli.md."""
 
+import shlex
 from enum import IntEnum
 
 from ...api.errors import (
@@ -52,13 +53,29 @@ def exit_code_of(error: RingholdError) -> ExitCode:
 
 
 def sentence(error: RingholdError) -> str:
-    """What is said of an operation's error; a doubt names the request_id that would settle it.
+    """What is said of an operation's error; a doubt names the command line that settles it.
 
-    >>> sentence(InDoubt("IN_DOUBT", "no answer in 10 s", {"request_id": "00ff"}))
-    'no answer in 10 s (request_id 00ff)'
+    >>> sentence(InDoubt("IN_DOUBT", "no answer in 10 s", {"request_id": "00ff", "anchor": "7", "key": "6b"}))
+    'no answer in 10 s; to settle it: ringhold resolve --request-id 00ff --anchor 7 -- k'
     """
-    request_id = error.details.get("request_id")
-    return f"{error.message} (request_id {request_id})" if request_id else error.message
+    if not isinstance(error, InDoubt) or not error.request_id or not error.anchor or not error.key:
+        return error.message
+    options = f"--request-id {error.request_id.hex()} --anchor {error.anchor}"
+    return f"{error.message}; to settle it: ringhold resolve {options} -- {shell_word(error.key)}"
+
+
+def shell_word(argument: bytes) -> str:
+    """An argument as it may be pasted into a shell. White space is spelt out, for sentences lose theirs.
+
+    >>> print(shell_word("Köln".encode()), shell_word(b"a'b "), shell_word(bytes([255])))
+    'Köln' $'a\\x27b\\x20' $'\\xff'
+    """
+    text = argument.decode(errors="surrogateescape")
+    if text.isprintable() and not any(sign.isspace() for sign in text) and "'" not in text:
+        return shlex.quote(text)
+    return (
+        "$'" + "".join(chr(byte) if chr(byte).isalnum() and byte < 128 else f"\\x{byte:02x}" for byte in argument) + "'"
+    )
 
 
 def unreadable(path: str, error: OSError) -> CommandFailed:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
 
-    from ...api.client import Match, Record
+    from ...api.client import Match, Record, Resolution
 
 
 def set_view(key: bytes, version: int) -> View:
@@ -27,6 +27,25 @@ def delete_view(key: bytes, version: int) -> View:
         table=lambda: line(what),
         json=lambda: {"key": key, "existed": existed, "version": version},
         plain=lambda: b"%d\n" % version,
+    )
+
+
+def resolution_view(key: bytes, resolution: "Resolution") -> View:
+    fate, changes = resolution.fate.value, resolution.changes
+    versions = ", ".join(str(change.version) for change in changes)
+    what = {
+        "applied": f"applied: the change of {shown(key)} has version {versions}",
+        "aborted": f"not applied: the change of {shown(key)} was not made, and never will be",
+        "unknown": f"unknown: nobody knows whether the change of {shown(key)} was made; from now on it won't be",
+    }
+    return View(
+        table=lambda: line(what[fate]),
+        json=lambda: {
+            "key": key,
+            "fate": fate,
+            "changes": [{"version": change.version, "existed": change.existed} for change in changes],
+        },
+        plain=lambda: b" ".join([fate.encode(), *(b"%d" % change.version for change in changes)]) + b"\n",
     )
 
 

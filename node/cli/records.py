@@ -1,4 +1,4 @@
-"""`set`, `get`, `delete` and `find`: records by key and by index, from the shell."""
+"""`set`, `get`, `delete`, `resolve` and `find`: records by key and by index, from the shell."""
 
 import itertools
 import sys
@@ -26,6 +26,7 @@ def register(app: typer.Typer) -> None:
     app.command("set", epilog=SET_EXAMPLES)(set_record)
     app.command("get", epilog=GET_EXAMPLES)(get_record)
     app.command("delete", epilog=DELETE_EXAMPLES)(delete_record)
+    app.command("resolve", epilog=RESOLVE_EXAMPLES)(resolve_doubt)
     app.command("find", epilog=FIND_EXAMPLES)(find_records)
 
 
@@ -100,6 +101,44 @@ def delete_record(
     with connect(endpoints, timeout) as client:
         version = client.delete(as_bytes(key))
     show(output, delete_view(as_bytes(key), version))
+
+
+RESOLVE_EXAMPLES = examples("ringhold resolve greeting --request-id 5f1c77b09a2e4d3886f0a1b2c3d4e5f6 --anchor 81234")
+
+
+def resolve_doubt(
+    key: Key,
+    request_id: Annotated[
+        str,
+        typer.Option("--request-id", metavar="HEX", help="The request_id that the doubt names.", show_default=False),
+    ],
+    anchor: Annotated[
+        int, typer.Option("--anchor", metavar="N", min=1, help="The anchor that it names.", show_default=False)
+    ],
+    endpoints: Endpoints = ENDPOINTS_DEFAULT,
+    output: Output = Form.TABLE,
+    timeout: Timeout = 10.0,
+) -> None:
+    """Settle what became of a set or delete that ended in doubt; one not applied by now never will be.
+
+    Exit code 5: it was asked too late, more than five minutes on, and nobody knows.
+    """
+    from ...api.client import Fate
+    from .record_views import resolution_view
+
+    identity = hex_bytes(request_id)
+    with connect(endpoints, timeout) as client:
+        resolution = client.resolve(request_id=identity, anchor=anchor, key=as_bytes(key))
+    show(output, resolution_view(as_bytes(key), resolution))
+    if resolution.fate is Fate.UNKNOWN:
+        raise typer.Exit(ExitCode.IN_DOUBT)
+
+
+def hex_bytes(argument: str) -> bytes:
+    try:
+        return bytes.fromhex(argument)
+    except ValueError as error:
+        raise CommandFailed(f"--request-id {argument}: write it in hexadecimal digits", ExitCode.USAGE) from error
 
 
 FIND_EXAMPLES = examples(

@@ -29,6 +29,7 @@ def handlers(calls: Calls, gateway: Gateway, overview: Overview) -> Sequence[grp
                 "Delete": (kv_pb2.DeleteRequest, gateway.delete),
                 "GetByIndex": (kv_pb2.GetByIndexRequest, gateway.get_by_index),
                 "Batch": (kv_pb2.BatchRequest, gateway.batch),
+                "Resolve": (kv_pb2.ResolveRequest, gateway.resolve),
             },
         ),
         calls.handler(

@@ -2,6 +2,9 @@
 
 The anchor is a log time, unchanged on repetition. A command whose anchor is older than the window is refused, so a
 record that nobody can ask for any more may go, and no younger one ever does.
+
+Who asks what became of a request ends it by asking: without an outcome ABORTED is stored as its own, and a mutation
+that comes later finds that.
 """
 
 from collections.abc import Sequence
@@ -10,6 +13,7 @@ from struct import Struct
 from xxhash import xxh3_64_intdigest
 
 from ...api.proto.ringhold.storage.v1.records_pb2 import (
+    VERDICT_ABORTED,
     VERDICT_DEDUPE_FULL,
     VERDICT_EXPIRED,
     VERDICT_REUSED,
@@ -55,7 +59,8 @@ class DedupeTable:
         """The outcome of a command that must not be evaluated; None if it is new. Refusals leave nothing behind."""
         stored = staged.get(key)
         if stored is not None:
-            return self._repeated(unseal(stored), fingerprint)
+            outcome = unseal(stored)
+            return outcome if command.resolve else self._repeated(outcome, fingerprint)
         if command.anchor_ms < self._state.log_time_ms - DEDUPE_WINDOW_MS:
             return self._refusal(VERDICT_EXPIRED, fingerprint)
         if self._state.dedupe_records >= self._records_max:
@@ -66,6 +71,12 @@ class DedupeTable:
         """Keep the outcome of a new command. Its anchor lies within the window, so its minute can't be gone already."""
         staged.put(key, seal(outcome))
         self._state.dedupe_records += 1
+
+    def abort(self, key: bytes, staged: Staged) -> bytes:
+        """Store as the outcome of a request, which has none, that it never takes effect."""
+        outcome = Outcome(verdict=VERDICT_ABORTED, log_time_ms=self._state.log_time_ms).SerializeToString()
+        self.record(key, outcome, staged)
+        return outcome
 
     def evict(self, commands: int, staged: Staged) -> None:
         """Drop a slice of the records whose whole anchor minute is older than the window at the current log time.
@@ -85,8 +96,9 @@ class DedupeTable:
             self._oldest_minute = end_minute
 
     def _repeated(self, outcome: bytes, fingerprint: int) -> bytes:
-        if Outcome.FromString(outcome).fingerprint == fingerprint:
-            return outcome
+        stored = Outcome.FromString(outcome)
+        if stored.fingerprint == fingerprint or stored.verdict == VERDICT_ABORTED:
+            return outcome  # what was aborted has no payload that this one could differ from
         return self._refusal(VERDICT_REUSED, fingerprint)
 
     def _refusal(self, verdict: Verdict, fingerprint: int) -> bytes:

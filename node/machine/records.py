@@ -38,6 +38,8 @@ def parse_command(encoded: bytes) -> Command:
     kinds = [mutation.WhichOneof("kind") for mutation in command.mutations]
     if command.ByteSize() != len(encoded) or None in kinds:
         raise UnknownCommand("a command with parts that this version does not know")
+    if command.resolve and kinds:
+        raise UnknownCommand("a command that both changes records and asks what became of a request")
     return command
 
 
@@ -47,7 +49,11 @@ def parse_commands(entry: LogEntry) -> list[Command]:
 
 
 def grows(command: Command) -> bool:
-    """Whether a command may leave more stored than before, beside the record of its outcome."""
+    """Whether a command may leave more stored than before, beside the record of its outcome.
+
+    To resolve a request is let through like a Delete: programs in doubt must get out of it on a full disk too, and what
+    it leaves is one record, for which the reserve has room and which goes after the window.
+    """
     return any(not mutation.HasField("delete") for mutation in command.mutations)
 
 
@@ -77,7 +83,7 @@ class RecordMachine:
         keys: list[bytes] = []
         for command in commands:
             keys.append(self._dedupe.key(command))
-            keys += [self._row_prefix + _key_of(mutation) for mutation in command.mutations]
+            keys += [self._row_prefix + changed_key(mutation) for mutation in command.mutations]
         return keys
 
     def written(self) -> None:
@@ -90,6 +96,8 @@ class RecordMachine:
         known = self._dedupe.answer(key, command, fingerprint, staged)
         if known is not None:
             return known
+        if command.resolve:
+            return self._dedupe.abort(key, staged)
         outcome = Outcome(
             verdict=VERDICT_APPLIED,
             results=[self._mutate(mutation, staged) for mutation in mutations],
@@ -164,5 +172,5 @@ def _load(row_key: bytes, staged: Staged) -> Row | None:
     return None if stored is None else Row.FromString(unseal(stored))
 
 
-def _key_of(mutation: Mutation) -> bytes:
+def changed_key(mutation: Mutation) -> bytes:
     return mutation.set.key if mutation.HasField("set") else mutation.delete.key

@@ -14,6 +14,8 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 from support.nodes import NodeProcess, wait_until
 
+from ringhold import Change, Client, Fate, InvalidRequest, Resolution
+from ringhold.api.errors import in_doubt
 from ringhold.api.proto.api import distributed_storage_engine_pb2 as legacy_pb2
 from ringhold.api.proto.api.distributed_storage_engine_pb2_grpc import DistributedStorageEngineStub
 from ringhold.api.proto.ringhold.v1 import cluster_pb2, kv_pb2
@@ -148,6 +150,41 @@ def test_an_anchor_outside_the_window_is_refused(gateways: list[KVStub]) -> None
     assert int(info.metadata["log_time_ms"]) > 0
 
 
+def test_a_request_is_resolved_through_any_gateway(gateways: list[KVStub]) -> None:
+    """What was applied is told with its outcome; what was not never is, and says so to who sends it late."""
+    anchor = gateways[0].Set(kv_pb2.SetRequest(key=b"resolved", value=b"0")).header.log_time_ms
+    request = kv_pb2.SetRequest(key=b"resolved", value=b"1", request_id=b"applied", anchor=anchor)
+    version = gateways[0].Set(request).version
+    question = kv_pb2.ResolveRequest(key=b"resolved", request_id=b"applied", anchor=anchor)
+    answers = [gateway.Resolve(question) for gateway in gateways]
+    assert {answer.fate for answer in answers} == {kv_pb2.FATE_APPLIED}
+    assert [list(answer.outcomes) for answer in answers] == [
+        [kv_pb2.MutationOutcome(version=version, existed=True)]
+    ] * 3
+    question.request_id = request.request_id = b"aborted"
+    assert {gateway.Resolve(question).fate for gateway in gateways} == {kv_pb2.FATE_ABORTED}
+    code, info = refused(lambda: gateways[1].Set(request))
+    assert (code, info.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "REQUEST_ABORTED")
+    assert int(info.metadata["log_time_ms"]) >= anchor
+    operation = kv_pb2.Operation(set=request)
+    (result,) = gateways[2].Batch(kv_pb2.BatchRequest(operations=[operation])).results
+    assert (result.error.code, result.error.reason) == (9, "REQUEST_ABORTED")
+    assert gateways[2].Get(kv_pb2.GetRequest(key=b"resolved")).version == version
+
+
+def test_a_client_resolves_what_it_names(shared_three: Sequence[NodeProcess]) -> None:
+    """By the error, or by its parts; the way a program takes."""
+    with Client([node.grpc for node in shared_three]) as client:
+        client.set("named", "0")
+        doubt = in_doubt("the answer was lost", b"of a program", 1, b"named")
+        assert client.resolve(doubt).fate is Fate.ABORTED
+        with pytest.raises(InvalidRequest, match="never will be"):
+            client.set("named", "1", request_id=doubt.request_id, anchor=doubt.anchor)
+        version = client.set("named", "2", request_id=b"another", anchor=1)
+        resolution = client.resolve(request_id=b"another", anchor=1, key="named")
+        assert resolution == Resolution(Fate.APPLIED, (Change(version, existed=True),))
+
+
 def test_a_query_merges_all_shards_in_order(gateways: list[KVStub]) -> None:
     """Pages of all shards together are complete, ordered by (value, key), without repetition."""
     wanted = []
@@ -239,6 +276,8 @@ BAD_REQUESTS = {
     "INDEX_NAME_INVALID": lambda kv: kv.Set(kv_pb2.SetRequest(key=b"k", indexes=[entry("", b"")])),
     "INDEX_VALUE_TOO_LARGE": lambda kv: kv.Set(kv_pb2.SetRequest(key=b"k", indexes=[entry("n", b"v" * 1025)])),
     "DUPLICATE_INDEX_ENTRY": lambda kv: kv.Set(kv_pb2.SetRequest(key=b"k", indexes=[entry("n", b"v")] * 2)),
+    "REQUEST_ID_EMPTY": lambda kv: kv.Resolve(kv_pb2.ResolveRequest(key=b"k", anchor=1)),
+    "ANCHOR_INVALID": lambda kv: kv.Resolve(kv_pb2.ResolveRequest(key=b"k", request_id=b"r", anchor=2**60)),
     "REQUEST_ID_TOO_LARGE": lambda kv: kv.Delete(kv_pb2.DeleteRequest(key=b"k", request_id=b"r" * 65)),
     "MESSAGE_TOO_LARGE": lambda kv: kv.Set(kv_pb2.SetRequest(key=b"k", value=b"v" * (5 * KIB * KIB))),
     "BATCH_TOO_LARGE": lambda kv: kv.Batch(kv_pb2.BatchRequest(operations=[kv_pb2.Operation()] * 1001)),

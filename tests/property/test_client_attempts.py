@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ringhold.api.client.calls import Answered, Fail, Failed, Finish, Send, Sleep, Slept
+from ringhold.api.client.calls import Answered, Call, Fail, Failed, Finish, Send, Sleep, Slept
 from ringhold.api.client.config import ClientConfig
 from ringhold.api.client.core import Core
 from ringhold.api.client.operations import Delete, Get, Set
@@ -90,6 +90,8 @@ def success(request: Any) -> Any:
             return kv_pb2.SetResponse(version=1, header=header)
         case kv_pb2.DeleteRequest():
             return kv_pb2.DeleteResponse(existed=True, version=1, header=header)
+        case kv_pb2.ResolveRequest():
+            return kv_pb2.ResolveResponse(fate=kv_pb2.FATE_ABORTED, header=header)
         case cluster_pb2.StatusRequest():
             return cluster_pb2.StatusResponse()
     kinds = [operation.WhichOneof("kind") for operation in request.operations]
@@ -121,7 +123,13 @@ def test_a_mutation_is_repeated_with_one_id_and_after_doubt_with_one_anchor(
     if doubtful:
         after = {request.anchor for request, _ in sent[doubtful[0] :]}
         assert len(after) == 1
-        assert after != {0} or len(sent) == doubtful[0] + 1, "without an anchor there is no repetition"
+    assert all(request.anchor for request, _ in sent), (
+        "without an anchor an attempt could neither be repeated nor resolved"
+    )
+    if isinstance(run.end, Fail) and isinstance(run.end.error, InDoubt):
+        request = sent[-1][0]
+        doubt = run.end.error
+        assert (doubt.request_id, doubt.anchor, doubt.key) == (request.request_id, request.anchor, key)
 
 
 @given(key=keys, timeout_s=deadlines, script=scripts, seed=st.integers(0, 9))
@@ -130,7 +138,7 @@ def test_doubt_never_becomes_a_promise(key: bytes, timeout_s: float, script: lis
     run = Run(new_core(seed).delete(key, None, None, timeout_s), script)
     was_ambiguous = any(isinstance(error, InDoubt) for _, error in run.mutations())
     if isinstance(run.end, Fail):
-        logged = {"VERSION_MISMATCH", "KEY_NOT_FOUND", "REQUEST_ID_REUSED"}
+        logged = {"VERSION_MISMATCH", "KEY_NOT_FOUND", "REQUEST_ID_REUSED", "REQUEST_ABORTED"}
         assert isinstance(run.end.error, InDoubt) == (was_ambiguous and run.end.error.reason not in logged)
     if isinstance(run.end, Fail) and isinstance(run.end.error, Unavailable):
         assert not was_ambiguous
@@ -140,17 +148,20 @@ def test_doubt_never_becomes_a_promise(key: bytes, timeout_s: float, script: lis
 def test_a_call_ends_within_its_deadline(key: bytes, timeout_s: float, script: list[Any], seed: int) -> None:
     """Attempts and pauses together never take longer, and no attempt is longer than its own limit."""
     core = new_core(seed)
-    for call in (core.get(key, timeout_s), core.set(key, b"", None, None, None, timeout_s), core.status(timeout_s)):
+    calls: list[Call[Any]] = [core.get(key, timeout_s), core.set(key, b"", None, None, None, timeout_s)]
+    for call in (*calls, core.resolve(None, b"id", 1, key, timeout_s), core.status(timeout_s)):
         run = Run(call, script)
         assert run.now <= 100.0 + timeout_s + 1e-6
         assert all(send.timeout_s <= ClientConfig().bulk_attempt_timeout_s for send, _ in run.sent)
 
 
 @given(key=keys, script=scripts, seed=st.integers(0, 9))
-def test_a_read_is_never_in_doubt(key: bytes, script: list[Any], seed: int) -> None:
-    """It has no effect that could be unknown."""
-    run = Run(new_core(seed).get(key, 10.0), script)
-    assert not (isinstance(run.end, Fail) and isinstance(run.end.error, InDoubt))
+def test_who_reads_or_resolves_is_never_in_doubt(key: bytes, script: list[Any], seed: int) -> None:
+    """A read has no effect that could be unknown, and to resolve a request twice is to do so once."""
+    core = new_core(seed)
+    for call in (core.get(key, 10.0), core.resolve(None, b"id", 1, key, 10.0)):
+        run = Run(call, script)
+        assert not (isinstance(run.end, Fail) and isinstance(run.end.error, InDoubt))
 
 
 operations = st.lists(

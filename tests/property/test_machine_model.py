@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.rows import Rows, apply, command_of, delete_of, set_of
+from support.rows import Rows, apply, command_of, delete_of, resolve_of, set_of
 
 from ringhold.api.proto.ringhold.storage.v1 import records_pb2 as records
 from ringhold.node import keyspace
@@ -26,10 +26,13 @@ mutations = st.builds(set_of, keys, st.binary(max_size=3), entries) | st.builds(
 
 @dataclass(frozen=True)
 class Step:
-    """An entry: its commands as (request, age of the anchor), and how far log time moves before it."""
+    """An entry: its commands as (request, age of the anchor), and how far log time moves before it.
+
+    A command without a list of mutations resolves the request.
+    """
 
     elapsed_ms: int
-    commands: list[tuple[int, int, list[records.Mutation]]]
+    commands: list[tuple[int, int, list[records.Mutation] | None]]
 
 
 jumps = st.sampled_from([0, 1, MINUTE_MS, DEDUPE_WINDOW_MS, 3 * DEDUPE_WINDOW_MS])
@@ -43,7 +46,7 @@ steps = floods | st.builds(
         st.tuples(
             st.integers(0, 5),
             st.sampled_from([0, 1, MINUTE_MS, DEDUPE_WINDOW_MS, 2 * DEDUPE_WINDOW_MS]),
-            st.lists(mutations, max_size=3),
+            st.none() | st.lists(mutations, max_size=3),
         ),
         max_size=4,
     ),
@@ -57,7 +60,9 @@ def log_entries(log: list[Step]) -> list[records.LogEntry]:
     for step in log:
         now += step.elapsed_ms
         commands = [
-            command_of(*changes, request_id=b"%d" % request, anchor_ms=now - age)
+            resolve_of(b"%d" % request, now - age)
+            if changes is None
+            else command_of(*changes, request_id=b"%d" % request, anchor_ms=now - age)
             for request, age, changes in step.commands
         ]
         result.append(records.LogEntry(term=1, log_time_ms=now, commands=commands))
@@ -70,6 +75,7 @@ class Model:
 
     rows: dict[bytes, tuple[bytes, int, int, list[tuple[str, bytes]]]] = field(default_factory=dict)
     applied: dict[tuple[bytes, int], tuple[list[records.Mutation], bytes]] = field(default_factory=dict)
+    aborted: dict[tuple[bytes, int], bytes] = field(default_factory=dict)
     revision: int = 0
 
     def mutate(self, mutation: records.Mutation) -> tuple[int, bool]:
@@ -89,7 +95,17 @@ class Model:
         command, outcome = records.Command.FromString(encoded), records.Outcome.FromString(answer)
         name = command.request_id, command.anchor_ms // MINUTE_MS
         expired = command.anchor_ms < log_time_ms - DEDUPE_WINDOW_MS
-        if outcome.verdict == records.VERDICT_APPLIED and name not in self.applied:
+        if outcome.verdict == records.VERDICT_ABORTED and name not in self.aborted:
+            assert command.resolve
+            assert not expired
+            assert name not in self.applied
+            self.aborted[name] = answer
+        elif outcome.verdict == records.VERDICT_ABORTED:
+            assert self.aborted[name] == answer
+        elif outcome.verdict == records.VERDICT_APPLIED and command.resolve:
+            assert self.applied[name][1] == answer
+        elif outcome.verdict == records.VERDICT_APPLIED and name not in self.applied:
+            assert name not in self.aborted
             assert not expired
             results = [(each.version, each.existed) for each in outcome.results]
             assert results == [self.mutate(mutation) for mutation in command.mutations]
@@ -97,12 +113,14 @@ class Model:
         elif outcome.verdict == records.VERDICT_APPLIED:
             assert self.applied[name] == (list(command.mutations), answer)
         elif outcome.verdict == records.VERDICT_REUSED:
+            assert not command.resolve
             assert self.applied[name][0] != list(command.mutations)
         elif outcome.verdict == records.VERDICT_EXPIRED:
             assert expired
         else:
             assert outcome.verdict == records.VERDICT_DEDUPE_FULL
             assert name not in self.applied
+            assert name not in self.aborted
 
     def check_rows(self, rows: Rows) -> None:
         stored = {}

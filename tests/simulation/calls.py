@@ -166,6 +166,7 @@ class ClientFace:
             "Delete": (kv_pb2.DeleteRequest, gateway.delete),
             "GetByIndex": (kv_pb2.GetByIndexRequest, gateway.get_by_index),
             "Batch": (kv_pb2.BatchRequest, gateway.batch),
+            "Resolve": (kv_pb2.ResolveRequest, gateway.resolve),
             "Topology": (cluster_pb2.TopologyRequest, lambda _, deadline: overview.topology(deadline)),
         }
 

@@ -22,6 +22,7 @@ from ringhold.node.storage.memory import MemoryEngine
 
 from .consensus_faults import CONSENSUS, RARELY_SHOWN
 from .patches import patched
+from .resolve_faults import RESOLVE
 
 INDEX_LAG_S = 0.02
 CACHE_ENTRIES_MAX = 64
@@ -213,6 +214,7 @@ FAULTS: dict[str, Fault] = {
         refusals_swallowed,
         page_begins_at_the_last,
         *CONSENSUS,
+        *RESOLVE,
     )
 }
 

@@ -39,12 +39,18 @@ class Mutation:
     returned: float = inf
     fate: Fate = Fate.DOUBT
     version: int | None = None
+    is_forgotten: bool = False
+    """The cluster can't tell any more whether it happened, and promised that it won't from then on."""
 
     def done(self, version: int, now: float) -> None:
         self.fate, self.version, self.returned = Fate.DONE, version, now
 
     def never(self, now: float) -> None:
         self.fate, self.returned = Fate.NEVER, now
+
+    def unknown(self, now: float) -> None:
+        """It has happened by now, or never will; which of them, nobody will ever know."""
+        self.is_forgotten, self.returned = True, min(self.returned, now)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ What they did and learnt goes to the history; what no client should ever see is 
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -14,11 +14,11 @@ from ringhold.api.client.calls import Mutation as MutationCall
 from ringhold.api.client.config import ClientConfig
 from ringhold.api.client.core import Core, Pages
 from ringhold.api.client.operations import Consistency, Delete, Get, Operation, Set
-from ringhold.api.client.results import Match, Record
+from ringhold.api.client.results import Fate as Resolved
+from ringhold.api.client.results import Match, Record, Resolution
 from ringhold.api.errors import (
     Incomplete,
     InDoubt,
-    InvalidRequest,
     KeyNotFound,
     Overloaded,
     RingholdError,
@@ -26,9 +26,11 @@ from ringhold.api.errors import (
 )
 from ringhold.api.proto.ringhold.v1 import kv_pb2
 from ringhold.node.keyspace import split_pair
+from ringhold.ring.hashing import partition_of
 
 from .calls import ClientNetwork
 from .history import Entry, Fate, Found, History, Mutation, Page, Pair, Query, Read, StaleRead
+from .machines import PARTITIONS
 from .stale import oldest
 from .trace import Trace
 
@@ -41,6 +43,9 @@ PADDINGS = (0, 40, 300)
 """Records of different sizes, so that pages are also cut by their bytes."""
 
 STALE_WALK_CHANCE = 0.2
+
+RESOLVE_CHANCE = 0.7
+RESOLVE_LATE_CHANCE = 0.25
 
 PAGES_MAX = 150
 """More pages than all keys can fill."""
@@ -131,6 +136,7 @@ class Program:
         outcome = await self._outcome(mutation.key, call)
         mutation.anchor = call._fate.anchor or 0
         self._judge(mutation, outcome)
+        await self._end_doubt(mutation, outcome)
 
     async def _change_plainly(self) -> None:
         """As a program does that knows nothing of request ids: ask one node, once."""
@@ -142,6 +148,7 @@ class Program:
             response = await self._network.call(self._rng.choice(self._endpoints), request, self._habits.timeout_s)
         except RingholdError as error:
             self._judge(mutation, error)
+            await self._end_doubt(mutation, error)
         else:
             self._judge(mutation, response.version)
 
@@ -199,6 +206,45 @@ class Program:
                 self._note_read(subject, one, invoked)
             else:
                 self._judge(subject, one)
+        mutations = [(one, told) for one, told in zip(subjects, outcomes, strict=True) if isinstance(one, Mutation)]
+        places = places_of([mutation.key for mutation, _ in mutations])
+        for (mutation, told), place in zip(mutations, places, strict=True):
+            await self._end_doubt(mutation, told, place)
+
+    async def _end_doubt(self, mutation: Mutation, outcome: object, place: int = 0) -> None:
+        """Resolve most of what is in doubt, at once: attempts may still be on their way."""
+        if isinstance(outcome, InDoubt) and outcome.anchor and self._rng.random() < RESOLVE_CHANCE:
+            call = self._core.resolve(outcome, None, None, None, self._habits.timeout_s)
+            resolution = await self._outcome(mutation.key, call)
+            self._note_resolution(mutation, resolution, place)
+
+    def _note_resolution(self, mutation: Mutation, resolution: Resolution | RingholdError, place: int) -> None:
+        if isinstance(resolution, RingholdError):
+            self._accept(resolution)
+            return
+        if mutation.fate is Fate.DOUBT:
+            self._trace.count(f"doubt resolved: {resolution.fate.value}")
+        match resolution.fate:
+            case Resolved.APPLIED:
+                self._note_effect(mutation, resolution.changes[place].version)
+            case Resolved.ABORTED if mutation.fate is Fate.DONE:
+                self._history.violated(f"{mutation.value!r} under {mutation.key!r} was acknowledged, and then aborted")
+            case Resolved.ABORTED:
+                mutation.never(self._now)
+            case Resolved.UNKNOWN:
+                mutation.unknown(self._now)
+
+    def _note_effect(self, mutation: Mutation, version: int) -> None:
+        """A mutation that was known by its id has the effect of this version."""
+        what = f"{mutation.value!r} under {mutation.key!r}"
+        if mutation.fate is Fate.NEVER:
+            self._history.violated(f"{what} was said never to happen, and has version {version}")
+        elif mutation.fate is Fate.DONE and version != mutation.version:
+            self._history.violated(f"{what} has version {mutation.version}; repeated, {version}")
+        elif mutation.is_forgotten:
+            self._history.violated(f"{what} was said to happen no more, and has version {version}")
+        elif mutation.fate is Fate.DOUBT:
+            mutation.done(version, self._now)
 
     async def _repeat(self) -> None:
         """Send an earlier mutation again, exactly as it was: it must not happen a second time."""
@@ -206,22 +252,24 @@ class Program:
             await self._get()
             return
         mutation = self._rng.choice(self._remembered)
+        if self._rng.random() < RESOLVE_LATE_CHANCE:
+            asked = (mutation.request_id, mutation.anchor, mutation.key, self._habits.timeout_s)
+            resolution = await self._outcome(mutation.key, self._core.resolve(None, *asked))
+            self._note_resolution(mutation, resolution, 0)
+            return
         identity = (mutation.request_id, mutation.anchor, self._habits.timeout_s)
         if mutation.value is None:
             call = self._core.delete(mutation.key, *identity)
         else:
             call = self._core.set(mutation.key, mutation.value, indexes_of(mutation), *identity)
         outcome = await self._outcome(mutation.key, call)
-        if mutation.fate is Fate.DOUBT and isinstance(outcome, int):
-            mutation.done(outcome, self._now)
-            self._trace.count("doubt ended by repetition")
-        elif isinstance(outcome, int):
-            self._trace.count("repetition answered")
-            if outcome != mutation.version:
-                self._history.violated(
-                    f"{mutation.value!r} under {mutation.key!r} has version {mutation.version}; repeated, {outcome}"
-                )
-        elif isinstance(outcome, InvalidRequest) and outcome.reason == "REQUEST_EXPIRED":
+        if isinstance(outcome, int):
+            is_news = mutation.fate is Fate.DOUBT
+            self._trace.count("doubt ended by repetition" if is_news else "repetition answered")
+            self._note_effect(mutation, outcome)
+        elif mutation.fate is Fate.NEVER and is_because(outcome, "REQUEST_ABORTED"):
+            self._trace.count("repetition of what was aborted")
+        elif is_because(outcome, "REQUEST_EXPIRED"):
             self._trace.count("repetition expired")
             self._remembered.remove(mutation)
         else:
@@ -354,6 +402,16 @@ class Program:
         elif not self._habits.may_fail:
             reason = outcome.reason if isinstance(outcome, RingholdError) else ""
             self._history.violated(f"{self.name} failed in a healthy cluster at {self._now:.3f}: {reason} {outcome}")
+
+
+def is_because(outcome: object, reason: str) -> bool:
+    return isinstance(outcome, RingholdError) and outcome.reason == reason
+
+
+def places_of(keys: Sequence[bytes]) -> list[int]:
+    """Of mutations of a batch, the place of each among those of its partition."""
+    partitions = [partition_of(key, PARTITIONS) for key in keys]
+    return [partitions[:at].count(partition) for at, partition in enumerate(partitions)]
 
 
 def indexes_of(mutation: Mutation) -> dict[str, list[bytes]]:

@@ -15,6 +15,7 @@ from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import Beat, RaftMessage
 from ringhold.api.proto.ringhold.storage.v1.records_pb2 import (
     VERDICT_APPLIED,
     VERDICT_EXPIRED,
+    Command,
     GroupState,
     HardState,
     Outcome,
@@ -79,7 +80,7 @@ def test_a_node_that_comes_to_join_does_not_hinder_founding() -> None:
 
 def test_a_deadline_before_the_second_anchor_is_no_invalid_request() -> None:
     """A program that chose no anchor is never told that its anchor was wrong: its deadline has passed."""
-    fate = MutationFate(b"id")
+    fate = MutationFate(b"id", b"k")
     fate.anchor = 1
     refused = InvalidRequest("REQUEST_EXPIRED", "too old", {"log_time_ms": "400000"})
     assert fate.judge(refused) is None
@@ -90,10 +91,12 @@ def test_a_command_that_expired_on_its_way_into_the_log_was_never_appended() -> 
     """Refused at its entry or before it: the router treats both alike, so that an earlier doubt stays a doubt."""
     expired = Outcome(verdict=VERDICT_EXPIRED).SerializeToString()
     stored = Outcome(verdict=VERDICT_APPLIED).SerializeToString()
+    asked = Command(anchor_ms=1)
     with pytest.raises(AnchorOutOfRange):
-        check_in_window(Applied(expired, 1, 400_000), anchor_ms=1)
-    check_in_window(Applied(stored, 1, 400_000), anchor_ms=1)
-    check_in_window(Applied(stored, 1, 1_000), anchor_ms=1)
+        check_in_window(Applied(expired, 1, 400_000), asked)
+    check_in_window(Applied(stored, 1, 400_000), asked)
+    check_in_window(Applied(stored, 1, 1_000), asked)
+    check_in_window(Applied(expired, 1, 400_000), Command(anchor_ms=1, resolve=True))
 
 
 class NobodyElse:

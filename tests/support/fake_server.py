@@ -20,6 +20,8 @@ from ringhold.api.status import to_grpc_status, to_operation_error
 from ringhold.ring.hashing import key_hash, partition_of
 
 WINDOW_MS = 300_000
+ABORTED: list[Any] = []
+"""Stands for the answers to a command that was resolved before it was applied."""
 
 
 @dataclass
@@ -98,12 +100,26 @@ class FakeStore:
         slot = (partition_of(requests[0].key, self.partitions), request_id, anchor)
         payload = b"".join(request.SerializeToString(deterministic=True) for request in requests)
         known, answers = self.dedupe.get(slot, (payload, None))
+        if answers is ABORTED:
+            raise error_for("REQUEST_ABORTED", "it was resolved before it was applied")
         if known != payload:
             raise error_for("REQUEST_ID_REUSED", "the request_id was used for another mutation")
         if answers is None:
             answers = [self._apply(request) for request in requests]
             self.dedupe[slot] = (payload, answers)
         return list(answers)
+
+    def resolve(self, request: kv_pb2.ResolveRequest) -> kv_pb2.ResolveResponse:
+        """What became of a command; if nothing, it is remembered that it never takes effect."""
+        slot = (self.partition_of(request.key), request.request_id, request.anchor)
+        known = self.dedupe.get(slot)
+        if known is None and request.anchor < self.log_time_ms - WINDOW_MS:
+            return kv_pb2.ResolveResponse(fate=kv_pb2.FATE_UNKNOWN, header=self.header(request.key))
+        _, answers = self.dedupe.setdefault(slot, (b"", ABORTED))
+        if answers is ABORTED:
+            return kv_pb2.ResolveResponse(fate=kv_pb2.FATE_ABORTED, header=self.header(request.key))
+        outcomes = [kv_pb2.MutationOutcome(version=answer.version) for answer in answers]
+        return kv_pb2.ResolveResponse(fate=kv_pb2.FATE_APPLIED, outcomes=outcomes, header=self.header(request.key))
 
     def _apply(self, request: Any) -> Any:
         self.applied += 1
@@ -274,6 +290,9 @@ class FakeNode(kv_pb2_grpc.KVServicer, cluster_pb2_grpc.ClusterServicer):
 
     def Batch(self, request: Any, context: grpc.ServicerContext) -> Any:
         return self._serve("Batch", request, context, self.cluster.batch)
+
+    def Resolve(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return self._serve("Resolve", request, context, self.cluster.store.resolve)
 
     def Topology(self, request: Any, context: grpc.ServicerContext) -> Any:
         return self._serve("Topology", request, context, lambda _: self.cluster.topology())

@@ -50,6 +50,10 @@ def delete_of(key: bytes) -> records.Mutation:
     return records.Mutation(delete=records.Delete(key=key))
 
 
+def resolve_of(request_id: bytes, anchor_ms: int) -> bytes:
+    return records.Command(request_id=request_id, anchor_ms=anchor_ms, resolve=True).SerializeToString()
+
+
 def command_of(*mutations: records.Mutation, request_id: bytes, anchor_ms: int = 0) -> bytes:
     command = records.Command(request_id=request_id, anchor_ms=anchor_ms, mutations=mutations)
     return command.SerializeToString()

@@ -17,6 +17,7 @@ from support.nodes import wait_until
 from ringhold.api.errors import error_for
 from ringhold.node.cli import records
 from ringhold.node.cli.app import main
+from ringhold.node.cli.failure import shell_word
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,32 @@ def test_in_doubt(ringhold: Ringhold, cluster: FakeCluster) -> None:
     cluster.faults.append(Fault("Set", hangs=True, times=99))
     ended = ringhold("set", "k", "v", "--timeout", "0.3")
     assert ended.code == 5
-    assert "request_id" in ended.err
+    assert "ringhold resolve --request-id " in ended.err
+
+
+def test_resolve(ringhold: Ringhold, cluster: FakeCluster) -> None:
+    """The command line that a doubt names settles it, in each of the three forms, and as often as one likes."""
+    cluster.faults.append(Fault("Set", times=1_000, applied=True))
+    doubt = ringhold("set", "a  key", "v", "--timeout", "0.3")
+    cluster.faults.clear()
+    _, named = doubt.err.split("to settle it: ringhold ")
+    assert named.endswith(" -- $'a\\x20\\x20key'\n")
+    arguments = [*named.split()[:-1], "a  key"]
+    assert ringhold(*arguments) == Ended(0, b"applied: the change of a  key has version 1\n", "")
+    arguments[1:1] = ["-o", "plain"]
+    assert ringhold(*arguments) == Ended(0, b"applied 1\n", "")
+    other = ["resolve", "k", "--request-id", "00ff", "--anchor", str(cluster.store.log_time_ms)]
+    assert json.loads(ringhold(*other, "-o", "json").out) == {"key": "k", "fate": "aborted", "changes": []}
+    assert ringhold(*other).out == b"not applied: the change of k was not made, and never will be\n"
+    old = ringhold("resolve", "k", "--request-id", "00ff", "--anchor", "1", "-o", "plain")
+    assert old == Ended(5, b"unknown\n", "")
+
+
+@pytest.mark.parametrize("key", [b"k", "K\u00f6ln".encode(), b"it's", b"$(x)\n", b"\xff\t", b"-k", b"a b", b"\\'"])
+def test_a_key_may_be_pasted_into_a_shell(key: bytes) -> None:
+    """The shell gives the command the very bytes of the key."""
+    told = subprocess.run(["bash", "-c", f"printf '%s' {shell_word(key)}"], capture_output=True, check=True, timeout=10)
+    assert told.stdout == key
 
 
 def test_read_timeout(ringhold: Ringhold, cluster: FakeCluster) -> None:
@@ -227,6 +253,10 @@ def test_read_timeout(ringhold: Ringhold, cluster: FakeCluster) -> None:
         (["get", "k", "--endpoints", "nowhere"], "'nowhere' is not an address"),
         (["get", "k", "--endpoints", ","], "is not an address"),
         (["set", "k", "v", "--index", "city"], "--index city: write NAME=VALUE"),
+        (["resolve", "k", "--anchor", "1"], "--request-id"),
+        (["resolve", "k", "--request-id", "xyz", "--anchor", "1"], "hexadecimal"),
+        (["resolve", "k", "--request-id", "", "--anchor", "1"], "missing"),
+        (["resolve", "k", "--request-id", "00", "--anchor", "0"], "--anchor"),
         (["import", "f.txt", "--key", "id"], "give --format jsonl or csv"),
         (["dev", "--nodes", "0"], "--nodes"),
         (["dev", "--base-port", "65535"], "need ports above 65535"),
@@ -339,7 +369,7 @@ def test_help_names_every_command(ringhold: Ringhold) -> None:
     """Help goes to stdout; each command's has examples."""
     ended = ringhold("--help")
     assert ended.code == 0
-    for command in ["set", "get", "delete", "find", "import", "status", "ring", "explain", "serve", "dev"]:
+    for command in ["set", "get", "delete", "resolve", "find", "import", "status", "ring", "explain", "serve", "dev"]:
         assert command in ended.out.decode()
         assert f"ringhold {command}" in ringhold(command, "--help").out.decode()
 

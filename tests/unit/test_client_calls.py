@@ -4,85 +4,30 @@ import random
 from typing import Any
 
 import pytest
+from support.client_core import (
+    ENDPOINTS,
+    batch_results,
+    error,
+    fail_attempts,
+    header,
+    key_led_by,
+    keys_of,
+    new_core,
+    next_send,
+    told_core,
+    topology,
+)
 
-from ringhold.api.client.calls import Answered, Call, Fail, Failed, Finish, Send, Sleep, Slept
+from ringhold.api.client.calls import Answered, Fail, Failed, Finish, Send, Sleep, Slept
 from ringhold.api.client.config import ClientConfig
 from ringhold.api.client.core import Core
 from ringhold.api.client.operations import Delete, Get, Set
 from ringhold.api.client.results import Record
-from ringhold.api.errors import RingholdError, error_for
+from ringhold.api.errors import RingholdError
 from ringhold.api.proto.ringhold.v1 import cluster_pb2, kv_pb2
-from ringhold.api.status import to_operation_error
-from ringhold.ring.hashing import partition_of
 
-PARTITIONS = 4
-ENDPOINTS = ("a:1", "b:1")
 AMBIGUOUS = ["NO_ANSWER", "CONNECTION_LOST", "UNKNOWN", "IN_DOUBT"]
 REFUSED = ["NO_QUORUM", "NOT_READY", "DRAINING", "NO_ENDPOINT", "OVERLOADED", "DEDUPE_FULL"]
-
-
-def topology(epoch: int = 1, log_time_ms: int = 7_000) -> cluster_pb2.TopologyResponse:
-    """Two nodes: a leads the even partitions, b the odd ones."""
-    normal = cluster_pb2.NODE_STATE_NORMAL
-    return cluster_pb2.TopologyResponse(
-        cluster_id="c",
-        epoch=epoch,
-        nodes=[cluster_pb2.Node(id=name, name=name, grpc_address=f"{name}:1", state=normal) for name in ("a", "b")],
-        partitions=[
-            cluster_pb2.Partition(replicas=[p % 2], leader=p % 2, log_time_ms=log_time_ms) for p in range(PARTITIONS)
-        ],
-    )
-
-
-def new_core(config: ClientConfig | None = None) -> Core:
-    return Core(ENDPOINTS, 10.0, config or ClientConfig(), random.Random(7))
-
-
-def told_core(now: float = 0.0, log_time_ms: int = 7_000) -> Core:
-    """A core that knows the topology."""
-    core = new_core()
-    call = core.topology(None)
-    assert isinstance(call.start(now), Send)
-    assert isinstance(call.handle(Answered(topology(log_time_ms=log_time_ms)), now), Finish)
-    return core
-
-
-def error(reason: str, **details: str) -> RingholdError:
-    return error_for(reason, f"why {reason}", details)
-
-
-def header(key: bytes, log_time_ms: int = 8_000, epoch: int = 1) -> kv_pb2.Header:
-    return kv_pb2.Header(partition=partition_of(key, PARTITIONS), topology_epoch=epoch, log_time_ms=log_time_ms)
-
-
-def key_led_by(address: str) -> bytes:
-    return next(
-        key
-        for key in (b"k%d" % number for number in range(100))
-        if ENDPOINTS[partition_of(key, PARTITIONS) % 2] == address
-    )
-
-
-def next_send(call: Call[Any], effect: Any, now: float) -> Send:
-    """The next thing sent, pauses skipped."""
-    while isinstance(effect, Sleep):
-        effect = call.handle(Slept(), now)
-    assert isinstance(effect, Send), effect
-    return effect
-
-
-def fail_attempts(call: Call[Any], effect: Any, reason: RingholdError, now: float = 0.0) -> tuple[list[Any], Any]:
-    """Let every attempt fail in the same way and take the time it may: what was sent, and how it ended."""
-    sent = []
-    while isinstance(effect, Send | Sleep):
-        if isinstance(effect, Sleep):
-            now += effect.seconds
-            effect = call.handle(Slept(), now)
-        else:
-            sent.append(effect)
-            now += effect.timeout_s
-            effect = call.handle(Failed(reason), now)
-    return [send for send in sent if not isinstance(send.request, cluster_pb2.TopologyRequest)], effect
 
 
 def test_the_first_call_asks_for_the_topology_and_the_next_does_not() -> None:
@@ -227,7 +172,7 @@ def test_failing_to_learn_an_anchor_leaves_no_doubt() -> None:
 
 @pytest.mark.parametrize("reason", AMBIGUOUS)
 def test_an_ambiguous_mutation_is_repeated_as_it_was(reason: str) -> None:
-    """Every attempt has the same request_id and anchor, and the end is InDoubt with both."""
+    """Every attempt has the same request_id and anchor, and the end is InDoubt with both, and the key."""
     call = told_core().set("k", "v", None, b"my id", None, None)
     first = call.start(0.0)
     sent, ended = fail_attempts(call, first, error(reason))
@@ -235,7 +180,7 @@ def test_an_ambiguous_mutation_is_repeated_as_it_was(reason: str) -> None:
     assert {(send.request.request_id, send.request.anchor) for send in sent} == {(b"my id", 7_000)}
     assert isinstance(ended, Fail)
     assert ended.error.reason == "IN_DOUBT"
-    assert ended.error.details == {"request_id": b"my id".hex(), "anchor": "7000"}
+    assert ended.error.details == {"request_id": b"my id".hex(), "anchor": "7000", "key": b"k".hex()}
 
 
 @pytest.mark.parametrize("reason", REFUSED)
@@ -318,17 +263,17 @@ def test_a_given_anchor_is_never_replaced() -> None:
     assert effect.error.reason == "REQUEST_EXPIRED"
 
 
-def test_without_any_log_time_an_ambiguous_attempt_is_the_last() -> None:
-    """A gateway that chooses the anchor would choose another one at the next attempt."""
+def test_without_any_log_time_the_oldest_anchor_is_tried() -> None:
+    """A gateway that chose the anchor would choose another one at the next attempt; a refusal tells what time it is."""
     call = told_core(log_time_ms=0).set("k", "v", None, None, None, None)
     call.start(0.0)
     effect = call.handle(Failed(error("KEY_NOT_FOUND")), 0.0)
     assert isinstance(effect, Send)
     assert isinstance(effect.request, kv_pb2.SetRequest)
-    assert effect.request.anchor == 0
-    effect = call.handle(Failed(error("CONNECTION_LOST")), 0.0)
-    assert isinstance(effect, Fail)
-    assert effect.error.reason == "IN_DOUBT"
+    assert effect.request.anchor == 1
+    effect = next_send(call, call.handle(Failed(error("REQUEST_EXPIRED", log_time_ms="9000")), 0.0), 0.0)
+    assert isinstance(effect.request, kv_pb2.SetRequest)
+    assert effect.request.anchor == 9_000
 
 
 def test_an_overloaded_node_is_given_the_time_it_asks_for() -> None:
@@ -368,24 +313,6 @@ def test_no_time_is_an_error_without_an_attempt() -> None:
     effect = told_core().get("k", 0.0).start(0.0)
     assert isinstance(effect, Fail)
     assert effect.error.reason == "TIMED_OUT"
-
-
-def batch_results(request: Any, ill: dict[bytes, RingholdError]) -> kv_pb2.BatchResponse:
-    """Success for all operations but those on keys in `ill`."""
-    results = []
-    for operation in request.operations:
-        asked = getattr(operation, str(operation.WhichOneof("kind")))
-        if asked.key in ill:
-            results.append(kv_pb2.OperationResult(error=to_operation_error(ill[asked.key])))
-        elif operation.HasField("get"):
-            results.append(kv_pb2.OperationResult(get=kv_pb2.GetResponse(value=b"v", header=header(asked.key))))
-        else:
-            results.append(kv_pb2.OperationResult(set=kv_pb2.SetResponse(version=1, header=header(asked.key))))
-    return kv_pb2.BatchResponse(results=results)
-
-
-def keys_of(request: Any) -> list[bytes]:
-    return [getattr(op, str(op.WhichOneof("kind"))).key for op in request.operations]
 
 
 def test_a_batch_repeats_only_what_failed_and_whole_commands() -> None:

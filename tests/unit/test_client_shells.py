@@ -10,9 +10,11 @@ from support.fake_server import FakeCluster, Fault, fake_cluster
 
 from ringhold import (
     AsyncClient,
+    Change,
     Client,
     ClientConfig,
     Delete,
+    Fate,
     Get,
     Incomplete,
     InDoubt,
@@ -21,6 +23,7 @@ from ringhold import (
     Match,
     Overloaded,
     Record,
+    Resolution,
     RingholdError,
     Set,
     TimedOut,
@@ -270,13 +273,67 @@ async def test_an_idle_group_costs_one_more_call(client: Any, cluster: FakeClust
 
 
 async def test_without_log_times_mutations_still_work(client: Any, cluster: FakeCluster) -> None:
-    """The gateway chooses the anchor, after a Get that taught none."""
+    """The oldest anchor is tried, after a Get that taught none, and the refusal teaches one."""
     cluster.store.knows_log_times = False
     assert await client.set("k", "1") == 1
     assert len(cluster.calls_of("Get")) == 1
+    assert [call.request.anchor for call in cluster.calls_of("Set")] == [1, cluster.store.log_time_ms]
     cluster.faults.append(Fault("Set", applied=True))
-    with pytest.raises(InDoubt):
-        await client.set("k", "2")
+    assert await client.set("k", "2") == 2
+
+
+async def test_a_doubt_can_be_resolved(client: Any, cluster: FakeCluster) -> None:
+    """It names all that is needed; what was applied is told, what was not never is, what is too old is unknown."""
+    fates = []
+    for applied in (True, False):
+        cluster.faults = [Fault("Set", times=1_000, applied=applied)]
+        with pytest.raises(InDoubt) as caught:
+            await client.set("k", "1", timeout_s=0.2)
+        cluster.faults.clear()
+        fates.append(await client.resolve(caught.value))
+        fates.append(await client.resolve(request_id=caught.value.request_id, anchor=caught.value.anchor, key="k"))
+    once, never = Resolution(Fate.APPLIED, (Change(1, existed=False),)), Resolution(Fate.ABORTED)
+    assert fates == [once, once, never, never]
+    with pytest.raises(InvalidRequest) as refused:
+        await client.set("k", "1", request_id=caught.value.request_id, anchor=caught.value.anchor)
+    assert refused.value.reason == "REQUEST_ABORTED"
+    cluster.store.log_time_ms += 1_000_000
+    old = caught.value.anchor
+    assert await client.resolve(request_id=b"other", anchor=old, key="k") == Resolution(Fate.UNKNOWN)
+
+
+async def test_a_lost_answer_to_who_resolves_is_asked_for_again(client: Any, cluster: FakeCluster) -> None:
+    """To ask is harmless; in the end the doubt stands, and the error says so."""
+    cluster.faults = [Fault("Resolve", times=2)]
+    assert await client.resolve(request_id=b"id", anchor=999_999, key="k") == Resolution(Fate.ABORTED)
+    cluster.faults = [Fault("Resolve", times=1_000)]
+    with pytest.raises(Unavailable, match="the doubt stands"):
+        await client.resolve(request_id=b"id", anchor=999_999, key="k", timeout_s=0.2)
+
+
+@pytest.mark.parametrize(
+    ("reason", "details"),
+    [
+        ("REQUEST_ID_EMPTY", {}),
+        ("ANCHOR_INVALID", {"request_id": "00"}),
+        ("ANCHOR_INVALID", {"request_id": "00", "anchor": "0", "key": "00"}),
+        ("KEY_EMPTY", {"request_id": "00", "anchor": "1"}),
+    ],
+)
+async def test_a_doubt_that_names_too_little_can_t_be_resolved(
+    client: Any, cluster: FakeCluster, reason: str, details: dict[str, str]
+) -> None:
+    """Each missing part has its own reason, and nothing is sent."""
+    with pytest.raises(InvalidRequest) as caught:
+        await client.resolve(InDoubt("IN_DOUBT", "why", details))
+    assert caught.value.reason == reason
+    assert cluster.calls == []
+
+
+async def test_nothing_but_a_doubt_can_be_resolved(client: Any) -> None:
+    """Another error has nothing to resolve."""
+    with pytest.raises(TypeError, match="InDoubt"):
+        await client.resolve(Unavailable("NO_QUORUM", "why"))
 
 
 async def test_a_read_without_answer_times_out(client: Any, cluster: FakeCluster) -> None:

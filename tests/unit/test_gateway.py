@@ -4,13 +4,14 @@ import pytest
 from support.small_cluster import NOT_SENT, REQUEST_LOST, SmallCluster, small_cluster
 from support.virtual_time import virtual
 
+from ringhold.api.commands import MUTATIONS_PER_COMMAND_MAX
 from ringhold.api.errors import InDoubt, InvalidRequest, KeyNotFound, Overloaded, RingholdError
 from ringhold.api.limits import Limits
 from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import Request
 from ringhold.api.proto.ringhold.storage.v1 import records_pb2 as stored
 from ringhold.api.proto.ringhold.v1 import kv_pb2
 from ringhold.node.consensus.tickets import Applied
-from ringhold.node.gateway import MUTATIONS_PER_COMMAND_MAX, accepted
+from ringhold.node.gateway import accepted
 from ringhold.ring.hashing import partition_of
 
 
@@ -257,6 +258,7 @@ async def test_a_set_over_a_limit_changes_nothing(request_: kv_pb2.SetRequest, r
     [
         (stored.VERDICT_EXPIRED, InvalidRequest, "REQUEST_EXPIRED"),
         (stored.VERDICT_REUSED, InvalidRequest, "REQUEST_ID_REUSED"),
+        (stored.VERDICT_ABORTED, InvalidRequest, "REQUEST_ABORTED"),
         (stored.VERDICT_DEDUPE_FULL, Overloaded, "DEDUPE_FULL"),
     ],
 )

@@ -20,6 +20,7 @@ def test_doctests() -> None:
         (keyspace.node_key("identity"), "01 69 64 65 6e 74 69 74 79"),
         (keyspace.state_key(1), "02 00 00 00 01"),
         (keyspace.vote_key(1), "03 00 00 00 01"),
+        (keyspace.replica_key(1), "09 00 00 00 01"),
         (keyspace.log_key(1, 258), "04 00 00 00 01 00 00 00 00 00 00 01 02"),
         (keyspace.row_key(7, b"k\x00"), "05 00 00 00 07 6b 00"),
         (
@@ -39,7 +40,7 @@ def test_golden_keys(stored: bytes, hexadecimal: str) -> None:
 def test_numbers_of_kinds() -> None:
     """The numbers of kinds are on disk."""
     assert {kind.name: kind.value for kind in Kind} == {
-        "NODE": 1, "STATE": 2, "VOTE": 3, "LOG": 4, "ROW": 5, "INDEX": 6, "DEDUPE": 7, "EXPIRY": 8,
+        "NODE": 1, "STATE": 2, "VOTE": 3, "LOG": 4, "ROW": 5, "INDEX": 6, "DEDUPE": 7, "EXPIRY": 8, "REPLICA": 9,
     }  # fmt: skip
 
 
@@ -59,8 +60,8 @@ def test_split_pair_without_end(encoded: bytes) -> None:
 def test_unknown_kind() -> None:
     """A stored key with a first byte that we never write is told apart."""
     assert keyspace.kind_of(keyspace.state_key(1)) is Kind.STATE
-    with pytest.raises(ValueError, match="9"):
-        keyspace.kind_of(b"\x09")
+    with pytest.raises(ValueError, match="10"):
+        keyspace.kind_of(b"\x0a")
 
 
 @pytest.mark.parametrize("payload", [b"", b"x", b"payload" * 1000])

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import pytest
-from support.rows import Rows, apply, command_of, delete_of, set_of
+from support.rows import Rows, apply, command_of, delete_of, resolve_of, set_of
 
 from ringhold.api.proto.ringhold.storage.v1 import records_pb2 as records
 from ringhold.node import keyspace
@@ -213,6 +213,56 @@ def test_full_table_refuses_and_forgets_nothing() -> None:
     assert len(group.dedupe_keys()) == group.machine.state.dedupe_records == 1
 
 
+def test_a_request_that_was_applied_is_resolved_with_its_outcome() -> None:
+    """Whatever its payload was, and however often it is asked; also long after the window, while the record stands."""
+    group = Group()
+    group.run(set_of(b"k", b"v"), request_id=b"id", anchor_ms=START_MS)
+    group.log_time_ms += DEDUPE_WINDOW_MS + 1
+    outcomes = group.apply(*[resolve_of(b"id", START_MS)] * 2)
+    assert [(outcome.verdict, result(outcome)) for outcome in outcomes] == [(records.VERDICT_APPLIED, (1, False))] * 2
+    assert len(group.dedupe_keys()) == 1
+
+
+@pytest.mark.parametrize("late", [[set_of(b"k", b"v")], [delete_of(b"k")], []])
+def test_a_request_without_an_outcome_is_aborted_by_asking(late: Sequence[records.Mutation]) -> None:
+    """It never takes effect then, for as long as its anchor is good, and every later question is answered the same."""
+    group = Group()
+    (first,) = group.apply(resolve_of(b"id", START_MS))
+    assert (first.verdict, list(first.results)) == (records.VERDICT_ABORTED, [])
+    assert group.run(*late, request_id=b"id", anchor_ms=START_MS) == first
+    assert group.apply(resolve_of(b"id", START_MS)) == [first]
+    assert (group.row(b"k"), group.machine.state.revision) == (None, 0)
+    assert len(group.dedupe_keys()) == group.machine.state.dedupe_records == 1
+    group.log_time_ms += DEDUPE_WINDOW_MS + MINUTE_MS
+    assert group.run(*late, request_id=b"id", anchor_ms=START_MS).verdict == records.VERDICT_EXPIRED
+
+
+def test_what_is_asked_about_too_late_is_unknown_and_stays_out() -> None:
+    """Nothing is stored; the log time of the entry that asked refuses the request itself from then on."""
+    group = Group()
+    old = START_MS - DEDUPE_WINDOW_MS - 1
+    assert group.apply(resolve_of(b"id", old))[0].verdict == records.VERDICT_EXPIRED
+    group.log_time_ms = 1  # of a leader that fell back; the group's stands
+    assert group.run(set_of(b"k"), request_id=b"id", anchor_ms=old).verdict == records.VERDICT_EXPIRED
+    assert group.dedupe_keys() == []
+
+
+def test_a_full_table_can_t_promise_that_a_request_is_aborted() -> None:
+    """The doubt stands then; what is stored is still told."""
+    group = Group(records_max=1)
+    group.run(set_of(b"a"), request_id=b"1")
+    full, known = group.apply(resolve_of(b"2", START_MS), resolve_of(b"1", START_MS))
+    assert (full.verdict, known.verdict) == (records.VERDICT_DEDUPE_FULL, records.VERDICT_APPLIED)
+
+
+def test_records_to_resolve_are_read_ahead() -> None:
+    """`reads` names the record that the question is about."""
+    group = Group()
+    group.run(set_of(b"k"), request_id=b"id", anchor_ms=START_MS)
+    entry = records.LogEntry(term=3, log_time_ms=START_MS, commands=[resolve_of(b"id", START_MS)])
+    assert group.machine.reads(2, entry) == group.dedupe_keys()
+
+
 def test_nothing_within_the_window_is_evicted() -> None:
     """A record stays for as long as any anchor of its minute may be repeated, and goes right after."""
     group = Group()
@@ -247,8 +297,9 @@ def test_eviction_is_sliced() -> None:
         b"\xff",
         b"\x1a\x00",  # a mutation of no kind
         b"\x1a\x02\x1a\x00",  # a mutation of a kind that we don't know
-        b"\x20\x01",  # a field that we don't know
+        b"\x28\x01",  # a field that we don't know
         b"\x1a\x04\x0a\x02\x20\x01",  # the same, within a Set
+        b"\x1a\x04\x12\x02\x0a\x00\x20\x01",  # a Delete and a question at once
     ],
 )
 def test_unknown_command_stops_the_replica(encoded: bytes) -> None:

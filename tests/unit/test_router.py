@@ -13,6 +13,7 @@ from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import Failure, Request
 from ringhold.api.proto.ringhold.storage.v1 import records_pb2 as stored
 from ringhold.node.attempts import AttemptsConfig
 from ringhold.node.consensus.tickets import AnchorOutOfRange, NotLeader
+from ringhold.node.machine.dedupe import DEDUPE_WINDOW_MS
 from ringhold.node.peers.exchange import RequestLost
 from ringhold.node.router import failure_of, raised_by
 from ringhold.ring.hashing import partition_of
@@ -230,6 +231,19 @@ async def test_an_anchor_chosen_here_is_chosen_anew_if_it_is_refused() -> None:
         applied = await cluster.nodes["a"].router.propose(group_of(cluster, key), asked, cluster.deadline)
         assert applied.log_time_ms > 900_000
         assert asked.anchor_ms > 900_000
+        assert len(cluster.asked_of("b", "propose")) == 2
+
+
+@virtual
+async def test_an_anchor_chosen_here_is_young() -> None:
+    """However long ago the group was heard of: one that is too old could not be resolved if the attempt were lost."""
+    async with small_cluster() as cluster:
+        key, router = cluster.key_at("b"), cluster.nodes["a"].router
+        await router.propose(group_of(cluster, key), command(key), cluster.deadline)
+        await pass_time(1_000)
+        asked = command(key, request_id=b"later")
+        applied = await router.propose(group_of(cluster, key), asked, cluster.deadline)
+        assert applied.log_time_ms - DEDUPE_WINDOW_MS < asked.anchor_ms <= applied.log_time_ms
         assert len(cluster.asked_of("b", "propose")) == 2
 
 

@@ -5,7 +5,7 @@ from collections.abc import Collection
 import pytest
 from support.ring_nodes import node_record
 
-from ringhold.node.routes import Reaches, Routes
+from ringhold.node.routes import ESTIMATED_S_MAX, Reaches, Routes
 from ringhold.ring.topology import SYSTEM_GROUP, Topology
 
 GROUP = 1
@@ -75,9 +75,22 @@ def test_a_replica_that_names_a_dead_leader_does_not_keep_the_third_from_being_a
 def test_a_route_that_has_moved_on_is_left_alone() -> None:
     """Of many attempts at a dead node only the first passes the turn on, and none takes back what was learnt."""
     routes = new_routes()
-    routes.heard(GROUP, "c", 3, 70)
+    routes.heard(GROUP, "c", 3, 70, 0.0)
     routes.passed_over(GROUP, "a", only(*NODES))
     assert (routes.leader(GROUP), routes.get(GROUP).log_time_ms) == ("c", 70)
+
+
+def test_a_log_time_is_carried_on_through_all_changes_of_leaders() -> None:
+    """It grows with the time since it was heard, for some hours; the next leader's counts, also if it fell back."""
+    routes = new_routes()
+    assert routes.get(GROUP).log_time_at(9.0) == 0
+    routes.heard(GROUP, "c", 3, 5_000, 10.0)
+    routes.redirected(GROUP, "b", 4)
+    routes.passed_over(GROUP, "b", only(*NODES))
+    assert routes.get(GROUP).log_time_at(21.0) == 15_000
+    assert routes.get(GROUP).log_time_at(1e9) == routes.get(GROUP).log_time_at(10.0 + ESTIMATED_S_MAX)
+    routes.heard(GROUP, "a", 4, 4_000, 20.0)
+    assert routes.get(GROUP).log_time_at(20.0) == 4_000
 
 
 def test_a_lone_replica_is_asked_again() -> None:
@@ -89,12 +102,12 @@ def test_a_lone_replica_is_asked_again() -> None:
 def test_a_leader_is_believed_unless_its_term_is_older() -> None:
     """Whoever names it: its own answer, a redirect, or the replica of this node."""
     routes = new_routes()
-    routes.heard(GROUP, "b", 5, 70)
+    routes.heard(GROUP, "b", 5, 70, 0.0)
     assert not routes.redirected(GROUP, "c", 4)
     assert not routes.redirected(GROUP, None, 9)
     routes.led(GROUP, "c", 4)
     routes.led(GROUP, None, 9)
-    routes.heard(GROUP, "c", 4, 90)
+    routes.heard(GROUP, "c", 4, 90, 0.0)
     assert routes.leader(GROUP) == "b"
     routes.passed_over(GROUP, "b", only(*NODES))
     assert routes.redirected(GROUP, "b", 5), "a guess is worth less than any word of the same term"

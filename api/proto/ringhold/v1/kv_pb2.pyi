@@ -12,9 +12,20 @@ class Consistency(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CONSISTENCY_UNSPECIFIED: _ClassVar[Consistency]
     CONSISTENCY_LINEARIZABLE: _ClassVar[Consistency]
     CONSISTENCY_STALE: _ClassVar[Consistency]
+
+class Fate(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    FATE_UNSPECIFIED: _ClassVar[Fate]
+    FATE_APPLIED: _ClassVar[Fate]
+    FATE_ABORTED: _ClassVar[Fate]
+    FATE_UNKNOWN: _ClassVar[Fate]
 CONSISTENCY_UNSPECIFIED: Consistency
 CONSISTENCY_LINEARIZABLE: Consistency
 CONSISTENCY_STALE: Consistency
+FATE_UNSPECIFIED: Fate
+FATE_APPLIED: Fate
+FATE_ABORTED: Fate
+FATE_UNKNOWN: Fate
 
 class Header(_message.Message):
     __slots__ = ("partition", "topology_epoch", "log_time_ms", "stale", "behind_ms")
@@ -228,3 +239,31 @@ class BatchResponse(_message.Message):
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     results: _containers.RepeatedCompositeFieldContainer[OperationResult]
     def __init__(self, results: _Optional[_Iterable[_Union[OperationResult, _Mapping]]] = ...) -> None: ...
+
+class ResolveRequest(_message.Message):
+    __slots__ = ("request_id", "anchor", "key")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    ANCHOR_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    request_id: bytes
+    anchor: int
+    key: bytes
+    def __init__(self, request_id: _Optional[bytes] = ..., anchor: _Optional[int] = ..., key: _Optional[bytes] = ...) -> None: ...
+
+class MutationOutcome(_message.Message):
+    __slots__ = ("version", "existed")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    EXISTED_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    existed: bool
+    def __init__(self, version: _Optional[int] = ..., existed: bool = ...) -> None: ...
+
+class ResolveResponse(_message.Message):
+    __slots__ = ("fate", "outcomes", "header")
+    FATE_FIELD_NUMBER: _ClassVar[int]
+    OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    fate: Fate
+    outcomes: _containers.RepeatedCompositeFieldContainer[MutationOutcome]
+    header: Header
+    def __init__(self, fate: _Optional[_Union[Fate, str]] = ..., outcomes: _Optional[_Iterable[_Union[MutationOutcome, _Mapping]]] = ..., header: _Optional[_Union[Header, _Mapping]] = ...) -> None: ...

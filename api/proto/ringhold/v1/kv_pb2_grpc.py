@@ -60,6 +60,11 @@ class KVStub(object):
                 request_serializer=ringhold_dot_api_dot_proto_dot_ringhold_dot_v1_dot_kv__pb2.BatchRequest.SerializeToString,
                 response_deserializer=ringhold_dot_api_dot_proto_dot_ringhold_dot_v1_dot_kv__pb2.BatchResponse.FromString,
                 _registered_method=True)
+        self.Resolve = channel.unary_unary(
+                '/ringhold.v1.KV/Resolve',
+                request_serializer=ringhold_dot_api_dot_proto_dot_ringhold_dot_v1_dot_kv__pb2.ResolveRequest.SerializeToString,
+                response_deserializer=ringhold_dot_api_dot_proto_dot_ringhold_dot_v1_dot_kv__pb2.ResolveResponse.FromString,
+                _registered_method=True)
 
 
 class KVServicer(object):
@@ -101,6 +106,13 @@ class KVServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Resolve(self, request, context):
+        """Ends the doubt about a mutation: says what became of it, and if it was not applied yet, sees that it never is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_KVServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -128,6 +140,11 @@ def add_KVServicer_to_server(servicer, server):
                     servicer.Batch,
                     request_deserializer=ringhold_dot_api_dot_proto_dot_ringhold_dot_v1_dot_kv__pb2.BatchRequest.FromString,
                     response_serializer=ringhold_dot_api_dot_proto_dot_ringhold_dot_v1_dot_kv__pb2.BatchResponse.SerializeToString,
+            ),
+            'Resolve': grpc.unary_unary_rpc_method_handler(
+                    servicer.Resolve,
+                    request_deserializer=ringhold_dot_api_dot_proto_dot_ringhold_dot_v1_dot_kv__pb2.ResolveRequest.FromString,
+                    response_serializer=ringhold_dot_api_dot_proto_dot_ringhold_dot_v1_dot_kv__pb2.ResolveResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -266,6 +283,33 @@ class KV(object):
             '/ringhold.v1.KV/Batch',
             ringhold_dot_api_dot_proto_dot_ringhold_dot_v1_dot_kv__pb2.BatchRequest.SerializeToString,
             ringhold_dot_api_dot_proto_dot_ringhold_dot_v1_dot_kv__pb2.BatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Resolve(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ringhold.v1.KV/Resolve',
+            ringhold_dot_api_dot_proto_dot_ringhold_dot_v1_dot_kv__pb2.ResolveRequest.SerializeToString,
+            ringhold_dot_api_dot_proto_dot_ringhold_dot_v1_dot_kv__pb2.ResolveResponse.FromString,
             options,
             channel_credentials,
             insecure,

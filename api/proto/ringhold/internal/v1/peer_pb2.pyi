@@ -20,6 +20,8 @@ class RaftKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     RAFT_KIND_STEPPED_DOWN: _ClassVar[RaftKind]
     RAFT_KIND_CONFIRM: _ClassVar[RaftKind]
     RAFT_KIND_CONFIRMED: _ClassVar[RaftKind]
+    RAFT_KIND_OFFER: _ClassVar[RaftKind]
+    RAFT_KIND_GONE: _ClassVar[RaftKind]
 RAFT_KIND_UNSPECIFIED: RaftKind
 RAFT_KIND_APPEND: RaftKind
 RAFT_KIND_APPENDED: RaftKind
@@ -31,6 +33,8 @@ RAFT_KIND_TIMEOUT_NOW: RaftKind
 RAFT_KIND_STEPPED_DOWN: RaftKind
 RAFT_KIND_CONFIRM: RaftKind
 RAFT_KIND_CONFIRMED: RaftKind
+RAFT_KIND_OFFER: RaftKind
+RAFT_KIND_GONE: RaftKind
 
 class Frame(_message.Message):
     __slots__ = ("hello", "requests", "replies", "raft", "heard_beat")
@@ -69,7 +73,7 @@ class Beat(_message.Message):
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., generation: _Optional[int] = ..., number: _Optional[int] = ..., heard: _Optional[int] = ..., heard_generation: _Optional[int] = ..., epoch: _Optional[int] = ..., digest: _Optional[int] = ..., differs: bool = ..., reluctant: bool = ...) -> None: ...
 
 class RaftMessage(_message.Message):
-    __slots__ = ("kind", "group", "term", "source_replica", "target_replica", "index", "log_term", "commit", "entries", "rejected", "hint", "epoch", "round", "transfer", "everywhere", "unleased", "silent")
+    __slots__ = ("kind", "group", "term", "source_replica", "target_replica", "index", "log_term", "commit", "entries", "rejected", "hint", "epoch", "round", "transfer", "everywhere", "unleased", "silent", "needs_snapshot")
     KIND_FIELD_NUMBER: _ClassVar[int]
     GROUP_FIELD_NUMBER: _ClassVar[int]
     TERM_FIELD_NUMBER: _ClassVar[int]
@@ -87,6 +91,7 @@ class RaftMessage(_message.Message):
     EVERYWHERE_FIELD_NUMBER: _ClassVar[int]
     UNLEASED_FIELD_NUMBER: _ClassVar[int]
     SILENT_FIELD_NUMBER: _ClassVar[int]
+    NEEDS_SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     kind: RaftKind
     group: int
     term: int
@@ -104,19 +109,60 @@ class RaftMessage(_message.Message):
     everywhere: int
     unleased: bool
     silent: bool
-    def __init__(self, kind: _Optional[_Union[RaftKind, str]] = ..., group: _Optional[int] = ..., term: _Optional[int] = ..., source_replica: _Optional[int] = ..., target_replica: _Optional[int] = ..., index: _Optional[int] = ..., log_term: _Optional[int] = ..., commit: _Optional[int] = ..., entries: _Optional[_Iterable[bytes]] = ..., rejected: bool = ..., hint: _Optional[int] = ..., epoch: _Optional[int] = ..., round: _Optional[int] = ..., transfer: bool = ..., everywhere: _Optional[int] = ..., unleased: bool = ..., silent: bool = ...) -> None: ...
+    needs_snapshot: bool
+    def __init__(self, kind: _Optional[_Union[RaftKind, str]] = ..., group: _Optional[int] = ..., term: _Optional[int] = ..., source_replica: _Optional[int] = ..., target_replica: _Optional[int] = ..., index: _Optional[int] = ..., log_term: _Optional[int] = ..., commit: _Optional[int] = ..., entries: _Optional[_Iterable[bytes]] = ..., rejected: bool = ..., hint: _Optional[int] = ..., epoch: _Optional[int] = ..., round: _Optional[int] = ..., transfer: bool = ..., everywhere: _Optional[int] = ..., unleased: bool = ..., silent: bool = ..., needs_snapshot: bool = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("cluster_id", "node_id", "generation", "target_node_id")
+    __slots__ = ("cluster_id", "node_id", "generation", "target_node_id", "nonce")
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     TARGET_NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
     cluster_id: str
     node_id: str
     generation: int
     target_node_id: str
-    def __init__(self, cluster_id: _Optional[str] = ..., node_id: _Optional[str] = ..., generation: _Optional[int] = ..., target_node_id: _Optional[str] = ...) -> None: ...
+    nonce: int
+    def __init__(self, cluster_id: _Optional[str] = ..., node_id: _Optional[str] = ..., generation: _Optional[int] = ..., target_node_id: _Optional[str] = ..., nonce: _Optional[int] = ...) -> None: ...
+
+class SnapshotRequest(_message.Message):
+    __slots__ = ("hello", "group", "replica_id", "view", "after", "checksum")
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
+    VIEW_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    CHECKSUM_FIELD_NUMBER: _ClassVar[int]
+    hello: Hello
+    group: int
+    replica_id: int
+    view: int
+    after: bytes
+    checksum: int
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., group: _Optional[int] = ..., replica_id: _Optional[int] = ..., view: _Optional[int] = ..., after: _Optional[bytes] = ..., checksum: _Optional[int] = ...) -> None: ...
+
+class SnapshotChunk(_message.Message):
+    __slots__ = ("view", "state", "rows", "last", "checksum")
+    VIEW_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    CHECKSUM_FIELD_NUMBER: _ClassVar[int]
+    view: int
+    state: bytes
+    rows: _containers.RepeatedCompositeFieldContainer[StoredRow]
+    last: bool
+    checksum: int
+    def __init__(self, view: _Optional[int] = ..., state: _Optional[bytes] = ..., rows: _Optional[_Iterable[_Union[StoredRow, _Mapping]]] = ..., last: bool = ..., checksum: _Optional[int] = ...) -> None: ...
+
+class StoredRow(_message.Message):
+    __slots__ = ("key", "value")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    key: bytes
+    value: bytes
+    def __init__(self, key: _Optional[bytes] = ..., value: _Optional[bytes] = ...) -> None: ...
 
 class Request(_message.Message):
     __slots__ = ("id", "timeout_ms", "read", "propose", "query", "describe", "propose_many")

@@ -44,6 +44,11 @@ class PeerStub(object):
                 request_serializer=ringhold_dot_api_dot_proto_dot_ringhold_dot_internal_dot_v1_dot_peer__pb2.Beat.SerializeToString,
                 response_deserializer=ringhold_dot_api_dot_proto_dot_ringhold_dot_internal_dot_v1_dot_peer__pb2.Beat.FromString,
                 _registered_method=True)
+        self.Snapshot = channel.unary_stream(
+                '/ringhold.internal.v1.Peer/Snapshot',
+                request_serializer=ringhold_dot_api_dot_proto_dot_ringhold_dot_internal_dot_v1_dot_peer__pb2.SnapshotRequest.SerializeToString,
+                response_deserializer=ringhold_dot_api_dot_proto_dot_ringhold_dot_internal_dot_v1_dot_peer__pb2.SnapshotChunk.FromString,
+                _registered_method=True)
 
 
 class PeerServicer(object):
@@ -69,6 +74,14 @@ class PeerServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Snapshot(self, request, context):
+        """What a replica lacks, when the log no longer has it; on a connection of its own, so that nothing waits for it.
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PeerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -81,6 +94,11 @@ def add_PeerServicer_to_server(servicer, server):
                     servicer.Beats,
                     request_deserializer=ringhold_dot_api_dot_proto_dot_ringhold_dot_internal_dot_v1_dot_peer__pb2.Beat.FromString,
                     response_serializer=ringhold_dot_api_dot_proto_dot_ringhold_dot_internal_dot_v1_dot_peer__pb2.Beat.SerializeToString,
+            ),
+            'Snapshot': grpc.unary_stream_rpc_method_handler(
+                    servicer.Snapshot,
+                    request_deserializer=ringhold_dot_api_dot_proto_dot_ringhold_dot_internal_dot_v1_dot_peer__pb2.SnapshotRequest.FromString,
+                    response_serializer=ringhold_dot_api_dot_proto_dot_ringhold_dot_internal_dot_v1_dot_peer__pb2.SnapshotChunk.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -137,6 +155,33 @@ class Peer(object):
             '/ringhold.internal.v1.Peer/Beats',
             ringhold_dot_api_dot_proto_dot_ringhold_dot_internal_dot_v1_dot_peer__pb2.Beat.SerializeToString,
             ringhold_dot_api_dot_proto_dot_ringhold_dot_internal_dot_v1_dot_peer__pb2.Beat.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Snapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/ringhold.internal.v1.Peer/Snapshot',
+            ringhold_dot_api_dot_proto_dot_ringhold_dot_internal_dot_v1_dot_peer__pb2.SnapshotRequest.SerializeToString,
+            ringhold_dot_api_dot_proto_dot_ringhold_dot_internal_dot_v1_dot_peer__pb2.SnapshotChunk.FromString,
             options,
             channel_credentials,
             insecure,

@@ -14,11 +14,26 @@ class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     VERDICT_EXPIRED: _ClassVar[Verdict]
     VERDICT_REUSED: _ClassVar[Verdict]
     VERDICT_DEDUPE_FULL: _ClassVar[Verdict]
+    VERDICT_ABORTED: _ClassVar[Verdict]
+
+class ReplicaStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    REPLICA_STATUS_UNSPECIFIED: _ClassVar[ReplicaStatus]
+    REPLICA_STATUS_HEALTHY: _ClassVar[ReplicaStatus]
+    REPLICA_STATUS_DAMAGED: _ClassVar[ReplicaStatus]
+    REPLICA_STATUS_INSTALLING: _ClassVar[ReplicaStatus]
+    REPLICA_STATUS_GONE: _ClassVar[ReplicaStatus]
 VERDICT_UNSPECIFIED: Verdict
 VERDICT_APPLIED: Verdict
 VERDICT_EXPIRED: Verdict
 VERDICT_REUSED: Verdict
 VERDICT_DEDUPE_FULL: Verdict
+VERDICT_ABORTED: Verdict
+REPLICA_STATUS_UNSPECIFIED: ReplicaStatus
+REPLICA_STATUS_HEALTHY: ReplicaStatus
+REPLICA_STATUS_DAMAGED: ReplicaStatus
+REPLICA_STATUS_INSTALLING: ReplicaStatus
+REPLICA_STATUS_GONE: ReplicaStatus
 
 class IndexEntry(_message.Message):
     __slots__ = ("name", "value")
@@ -67,14 +82,16 @@ class Mutation(_message.Message):
     def __init__(self, set: _Optional[_Union[Set, _Mapping]] = ..., delete: _Optional[_Union[Delete, _Mapping]] = ...) -> None: ...
 
 class Command(_message.Message):
-    __slots__ = ("request_id", "anchor_ms", "mutations")
+    __slots__ = ("request_id", "anchor_ms", "mutations", "resolve")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     ANCHOR_MS_FIELD_NUMBER: _ClassVar[int]
     MUTATIONS_FIELD_NUMBER: _ClassVar[int]
+    RESOLVE_FIELD_NUMBER: _ClassVar[int]
     request_id: bytes
     anchor_ms: int
     mutations: _containers.RepeatedCompositeFieldContainer[Mutation]
-    def __init__(self, request_id: _Optional[bytes] = ..., anchor_ms: _Optional[int] = ..., mutations: _Optional[_Iterable[_Union[Mutation, _Mapping]]] = ...) -> None: ...
+    resolve: bool
+    def __init__(self, request_id: _Optional[bytes] = ..., anchor_ms: _Optional[int] = ..., mutations: _Optional[_Iterable[_Union[Mutation, _Mapping]]] = ..., resolve: bool = ...) -> None: ...
 
 class LogEntry(_message.Message):
     __slots__ = ("term", "log_time_ms", "commands", "configuration")
@@ -153,3 +170,13 @@ class HardState(_message.Message):
     term: int
     voted_for: str
     def __init__(self, term: _Optional[int] = ..., voted_for: _Optional[str] = ...) -> None: ...
+
+class ReplicaRecord(_message.Message):
+    __slots__ = ("status", "replica_id", "reason")
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    status: ReplicaStatus
+    replica_id: int
+    reason: str
+    def __init__(self, status: _Optional[_Union[ReplicaStatus, str]] = ..., replica_id: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
