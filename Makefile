@@ -10,6 +10,8 @@ SHELL := bash
 
 PYTHON ?= python3
 SEEDS ?= 50
+CUTS ?= 2000
+ROUNDS ?= 200
 DOCKER ?= docker
 VERSION := $(shell sed -n 's/^version = //p' setup.cfg)
 
@@ -88,6 +90,15 @@ sim: installed ## The simulator over the first SEEDS seeds (make sim SEEDS=300).
 sim-faults: installed ## Plant each known bug; print the first seed of the simulator that finds it.
 	cd tests && ../$(CHECKS)/python -m simulation faults
 
+.PHONY: power
+power: installed ## Cut the power on recordings of both engines: CUTS times on each (make power CUTS=20000).
+	cd tests && ../$(CHECKS)/python -m power --cuts $(CUTS)
+
+.PHONY: durability
+durability: installed ## Kill nodes under load and check every acknowledged write: ROUNDS rounds on each engine.
+	cd tests && ../$(CHECKS)/python -m chaos.durability --engine sqlite --rounds $(ROUNDS)
+	cd tests && ../$(CHECKS)/python -m chaos.durability --engine rocksdb --rounds $(ROUNDS)
+
 .PHONY: bench
 bench: installed ## The benchmarks; they need h2load, and compare with etcd if it is there (make system-tools).
 	@command -v h2load >/dev/null || { echo "the benchmarks need h2load: run make system-tools" >&2; exit 1; }
@@ -114,6 +125,12 @@ system-tools: ## Install what only the benchmarks need (Debian, Ubuntu): h2load,
 	@{ command -v h2load && command -v etcd; } >/dev/null || { \
 		if [ "$$(id -u)" = 0 ]; then run=; else run="sudo -n"; fi; \
 		$$run apt-get update -qq && $$run apt-get install -y -qq nghttp2-client etcd-server; }
+
+.PHONY: power-tools
+power-tools: ## Install what the tests of power cuts need (Debian, Ubuntu): a C compiler. Without, they are skipped.
+	@command -v cc >/dev/null || command -v gcc >/dev/null || command -v clang >/dev/null || { \
+		if [ "$$(id -u)" = 0 ]; then run=; else run="sudo -n"; fi; \
+		$$run apt-get update -qq && $$run apt-get install -y -qq gcc libc6-dev; }
 
 .PHONY: clean
 clean: ## Remove environments, builds and caches.

@@ -294,9 +294,10 @@ def test_examples_of_docstrings_hold(module: str) -> None:
 
 
 def test_ci_runs_the_same_commands() -> None:
-    """CI runs `make test` and `make test-long` and nothing of its own."""
+    """CI installs the tools of the tests, runs `make test` and `make test-long`, and nothing of its own."""
     script = ROOT / ".ci" / "run"
     assert [line for line in script.read_text().splitlines() if line.startswith("make")] == [
+        "make power-tools",
         "make test",
         "make test-long",
     ]

@@ -1,11 +1,18 @@
 """The engine for production: RocksDB through rocksdict, with its own write-ahead log and bounded memory.
 
-`write` goes to the log without a sync, `sync` is `flush_wal(True)` in a thread, where it releases the GIL. The log is
-recovered to a point in time: to a prefix, never over a hole. See docs/storage-format.md.
+`write` goes to the log without a sync, `sync` is `flush_wal(True)` in a thread, where it releases the GIL. A log is
+recovered to a point in time: to a prefix, never over a hole in it. See docs/durability.md.
+
+Why this engine flushes its write buffer itself. With each buffer RocksDB begins a new log file and leaves the old one
+unsynced. If power loss cuts the old one off between two records, recovery does not notice, and goes on with the new
+one: over a hole (github.com/facebook/rocksdb/issues/12488). So a buffer is never left to fill up. A sync that finds it
+large enough goes on to sync the rest at a gate, where writes wait, and has it flushed: a new log follows a synced one.
+Whoever writes much and never syncs is held at the gate for that at twice the size.
 """
 
 import asyncio
 import errno
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -30,7 +37,8 @@ FILES = "rows.rocksdb"
 class RocksdbConfig:
     """Memory of the engine: block cache (filters and indexes of the files included) + write buffers.
 
-    A larger cache makes reads of cold rows cheaper; larger buffers make fewer files and longer recoveries.
+    A larger cache makes reads of cold rows cheaper; larger buffers make fewer files and longer recoveries. A buffer is
+    flushed at `write_buffer_bytes`, or at twice that if no sync comes by.
     Above `views_max` the oldest view is given up.
     """
 
@@ -53,7 +61,7 @@ def options_of(config: RocksdbConfig) -> Options:
     options = Options(raw_mode=True)
     options.create_if_missing(True)
     options.set_block_based_table_factory(blocks)
-    options.set_write_buffer_size(config.write_buffer_bytes)
+    options.set_write_buffer_size(4 * config.write_buffer_bytes)  # never reached: the engine flushes before
     options.set_max_write_buffer_number(config.write_buffers_max)
     options.set_max_open_files(config.open_files_max)
     options.set_max_background_jobs(config.background_jobs_max)
@@ -155,6 +163,7 @@ class RocksdbEngine:
         self._guard = Guard(path, self._latch)
         self._config = config or RocksdbConfig()
         self._views: dict[RocksdbView, None] = {}  # oldest first
+        self._gate = threading.Lock()  # held while a batch is written and counted, and while a log is begun
         self._syncs = SyncThread(self._flush, self._latch)
         with ExitStack() as opened:
             opened.callback(FolderLock(path, LOCK_FILE).release)
@@ -184,8 +193,10 @@ class RocksdbEngine:
             return scan_of(self._database.iter(options), start, end, limit, reverse)
 
     def write(self, batch: WriteBatch) -> None:
-        with self._guard:
+        with self._gate, self._guard:
             if batch:
+                if self._buffered_bytes() >= 2 * self._config.write_buffer_bytes:
+                    self._begin_log()
                 self._database.write(_native(batch))
                 self._syncs.written += 1
 
@@ -228,14 +239,30 @@ class RocksdbEngine:
         """Runs in the thread of the syncs."""
         with self._guard:
             self._database.flush_wal(True)
+            if self._buffered_bytes() >= self._config.write_buffer_bytes:
+                with self._gate:
+                    self._begin_log()
+
+    def _begin_log(self) -> None:
+        """With the gate held: sync the log, have the buffer flushed in the background, and so begin a new log."""
+        self._database.flush_wal(True)
+        self._database.flush(wait=False)
+
+    def _buffered_bytes(self) -> int:
+        size = self._database.property_int_value("rocksdb.cur-size-active-mem-table")
+        assert size is not None, "every RocksDB has this property"
+        return size
 
     def _copy(self, path: Path) -> None:
-        """Hard links to the files, which never change, and a copy of the log."""
+        """Hard links to the files, which never change, and a copy of the log, which is begun anew: writes wait."""
         make_folder(path.parent)
         path.mkdir()
         copy = path / FILES
-        with Translation(lambda error: OSError(errno.EIO, f"the copy failed: {error}", str(copy))):
-            Checkpoint(self._database).create_checkpoint(str(copy))
+        with self._gate:
+            with self._guard:
+                self._database.flush_wal(True)
+            with Translation(lambda error: OSError(errno.EIO, f"the copy failed: {error}", str(copy))):
+                Checkpoint(self._database).create_checkpoint(str(copy))
         for file in copy.iterdir():
             sync_file(file)
         for folder in (copy, path, path.parent):
