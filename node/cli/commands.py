@@ -8,7 +8,7 @@ from typing import Annotated, cast
 
 import typer
 
-from . import cluster, dev, importing, records, serve
+from . import cluster, dev, importing, records, recover, serve
 from .failure import CommandFailed, ExitCode
 
 CommandLineError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[2])
@@ -27,6 +27,7 @@ importing.register(app)
 cluster.register(app)
 serve.register(app)
 dev.register(app)
+recover.register(app)
 
 
 def show_version(wanted: bool) -> None:

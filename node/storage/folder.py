@@ -145,6 +145,18 @@ class DataFolder:
             )
         return self._store(replace(stored, cluster_id=cluster_id))
 
+    def change_cluster(self, previous_id: str, cluster_id: str) -> Identity:
+        """Note that the cluster goes on under another id, durable on return: the recovery of a lost quorum does this.
+
+        Repeating it changes nothing. Raises FolderError if the node belongs to neither.
+        """
+        stored = self.identity()
+        if stored is not None and stored.cluster_id == cluster_id:
+            return stored
+        if stored is None or stored.cluster_id not in ("", previous_id):
+            raise FolderError(f"the data folder {self.path} does not belong to the cluster with id {previous_id}")
+        return self._store(replace(stored, cluster_id=cluster_id))
+
     def check_adoption(self, cluster_id: str) -> None:
         """Compare what the identity remembers with the cluster id in the engine (empty: none), at each start.
 

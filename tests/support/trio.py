@@ -88,6 +88,10 @@ class Trio:
         engine, gate = self._disks.pop(node_id)
         self._bring_up(node_id, engine, gate, is_new=False)
 
+    def disk(self, node_id: str) -> MemoryEngine:
+        """What a node that has crashed will find when it is restarted."""
+        return self._disks[node_id][0]
+
     def others(self, node_id: str) -> list[str]:
         """The other nodes, those that are down too."""
         return [other for other in self._node_ids if other != node_id]

@@ -66,6 +66,17 @@ def test_an_adopted_cluster_is_remembered(folder: DataFolder) -> None:
         folder.adopt("c-2")
 
 
+def test_a_recovered_cluster_goes_on_under_another_id(folder: DataFolder) -> None:
+    """The id is changed once, from the very cluster that was recovered; repeating it changes nothing."""
+    make(folder)
+    folder.adopt("c-1")
+    for _ in range(2):
+        assert folder.change_cluster("c-1", "c-2").cluster_id == "c-2"
+    assert folder.identity() == folder.adopt("c-2")
+    with pytest.raises(FolderError, match="does not belong to the cluster with id c-1"):
+        folder.change_cluster("c-1", "c-3")
+
+
 def test_an_engine_that_lost_its_cluster_is_refused(folder: DataFolder) -> None:
     """Identity and engine name the same cluster, or none; what a crash left only in the engine is made up for."""
     make(folder)

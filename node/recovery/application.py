@@ -1,0 +1,159 @@
+"""Carries a plan out on the folder of one stopped node: one atomic batch, synced, then the identity (DESIGN 8.6).
+
+Repeating it is safe, after a crash at any step too: the engine's cluster id says whether the batch is written. What is
+written, and why the survivors then agree, is in docs/protocols/recovery.md.
+"""
+
+from dataclasses import replace
+
+from ...api.proto.ringhold.storage.v1 import records_pb2 as stored
+from ...ring.topology import SYSTEM_GROUP, Topology
+from .. import keyspace
+from ..consensus.configuration import Configuration
+from ..consensus.log import received
+from ..keyspace import Kind
+from ..machine.records import record_bytes
+from ..machine.topology_machine import TOPOLOGY_KEY as TOPOLOGY_ROW
+from ..storage.engine import Engine, WriteBatch
+from ..storage.envelope import seal, unseal
+from ..topology_store import FORMED_KEY, FOUNDING_KEY, TOPOLOGY_KEY
+from .inspection import ROWS_PER_SCAN, FolderUnfit, StoppedNode, inspect, log_entries
+from .plans import Fate, GroupPlan, Plan, Task
+
+ROW_KINDS = (Kind.ROW, Kind.INDEX, Kind.DEDUPE, Kind.EXPIRY)
+REASON = "the quorum was lost, and the cluster was recovered without it"
+DELETES_PER_BATCH = 4_096
+
+
+def check(node: StoppedNode, plan: Plan) -> bool:
+    """Whether the plan is still to be written into the node's engine; False: it is there. Raises FolderUnfit."""
+    path, identity = node.folder.path, node.identity
+    if identity.node_id not in plan.fingerprints:
+        raise FolderUnfit(f"the plan is not for the node of {path}, {identity.name}: that was not inspected for it")
+    if identity.cluster_id not in ("", plan.previous_cluster_id, plan.cluster_id):
+        raise FolderUnfit(f"the plan is for another cluster than that of {path}, with id {identity.cluster_id}")
+    if node.topology.cluster_id == plan.cluster_id:
+        return False
+    if node.topology.cluster_id != plan.previous_cluster_id:
+        raise FolderUnfit(
+            f"the plan is for the cluster with id {plan.previous_cluster_id}, but {path} belongs to that with id "
+            f"{node.topology.cluster_id}"
+        )
+    if inspect(node).fingerprint != plan.fingerprints[identity.node_id]:
+        raise FolderUnfit(
+            f"{path} has changed since the plan was made, for the node ran or was recovered: inspect all nodes again"
+        )
+    return True
+
+
+async def apply(node: StoppedNode, plan: Plan) -> None:
+    """Make the node part of the cluster that the plan describes, durably on return.
+
+    Raises FolderUnfit, and then nothing was changed; EngineFailed, after which it may be tried again.
+    """
+    if check(node, plan):
+        for group in plan.groups:
+            if group.task_of(node.identity.node_id) in (Task.BEGIN, Task.BURY):
+                remove_rows(node.engine, group.group)
+        batch = staged(node.engine, node.identity.node_id, plan)
+        if node.founding is not None:
+            founding = replace(node.founding, cluster_id=plan.cluster_id)
+            batch.put(FOUNDING_KEY, seal(founding.to_json()))
+        node.engine.write(batch)
+        await node.engine.sync()
+    node.folder.change_cluster(plan.previous_cluster_id, plan.cluster_id)
+
+
+def remove_rows(engine: Engine, group: int) -> None:
+    """Remove what a copy held that is given up anyway, in slices; its log, vote and state go with the last batch."""
+    for kind in ROW_KINDS:
+        start, end = keyspace.kind_range(kind, group)
+        while rows := engine.scan(start, end, limit=DELETES_PER_BATCH):
+            batch = WriteBatch()
+            for key, _ in rows:
+                batch.delete(key)
+            engine.write(batch)
+
+
+def staged(engine: Engine, node_id: str, plan: Plan) -> WriteBatch:
+    """All that changes on a node but the record of its founding, together."""
+    batch = WriteBatch()
+    for group in plan.groups:
+        _stage_group(engine, node_id, group, plan.topology, batch)
+    batch.put(TOPOLOGY_KEY, seal(plan.topology.to_json()))
+    batch.put(FORMED_KEY, b"")
+    return batch
+
+
+def _stage_group(engine: Engine, node_id: str, group: GroupPlan, topology: Topology, batch: WriteBatch) -> None:
+    number = group.copies[node_id].number if group.copies and node_id in group.copies else 0
+    match group.task_of(node_id):
+        case Task.KEEP:
+            _stage_kept(engine, group, topology, batch)
+        case Task.BEGIN:
+            _stage_removal(engine, group.group, batch)
+            _stage_begun(group, topology, batch)
+        case Task.BURY:
+            _stage_removal(engine, group.group, batch)
+            _stage_tombstone(group.group, number, batch)
+        case Task.MARK_LOST:
+            _stage_tombstone(group.group, number, batch)
+
+
+def _stage_kept(engine: Engine, group: GroupPlan, topology: Topology, batch: WriteBatch) -> None:
+    """The state and every configuration in the log name the survivors. All survivors change the same entries alike."""
+    sealed = engine.get(keyspace.state_key(group.group))
+    assert sealed is not None, "a healthy copy has a state"
+    state = stored.GroupState.FromString(unseal(sealed))
+    state.configuration.CopyFrom(group.configuration.encode())
+    _stage_state(state, group, topology, batch)
+    for entry in log_entries(engine, group.group):
+        if entry.content.HasField("configuration"):
+            batch.put(keyspace.log_key(group.group, entry.index), seal(rewritten(entry.encoded, group.configuration)))
+
+
+def rewritten(encoded: bytes, configuration: Configuration) -> bytes:
+    """A log entry with another configuration; index, term and log time stay."""
+    content = received(0, encoded).content
+    content.configuration.CopyFrom(configuration.encode())
+    return content.SerializeToString()
+
+
+def _stage_begun(group: GroupPlan, topology: Topology, batch: WriteBatch) -> None:
+    assert group.fate is Fate.RESTARTED
+    state = stored.GroupState(
+        applied_index=group.began,
+        applied_term=group.began_term,
+        revision=group.revision,
+        configuration=group.configuration.encode(),
+        configuration_index=group.began,
+    )
+    _stage_state(state, group, topology, batch)
+    vote = stored.HardState(term=group.began_term)
+    batch.put(keyspace.vote_key(group.group), seal(vote.SerializeToString()))
+    record = stored.ReplicaRecord(status=stored.REPLICA_STATUS_HEALTHY, replica_id=group.began)
+    batch.put(keyspace.replica_key(group.group), seal(record.SerializeToString()))
+
+
+def _stage_state(state: stored.GroupState, group: GroupPlan, topology: Topology, batch: WriteBatch) -> None:
+    """The state; in the system group with the new topology, which is the same on all survivors at whatever index."""
+    if group.group == SYSTEM_GROUP:
+        row = stored.Row(value=topology.to_json(), version=group.revision, create_version=1)
+        state.revision, state.keys, state.bytes = group.revision, 1, record_bytes(TOPOLOGY_ROW, row)
+        batch.put(keyspace.row_key(SYSTEM_GROUP, TOPOLOGY_ROW), seal(row.SerializeToString()))
+    batch.put(keyspace.state_key(group.group), seal(state.SerializeToString()))
+
+
+def _stage_removal(engine: Engine, group: int, batch: WriteBatch) -> None:
+    batch.delete(keyspace.state_key(group))
+    batch.delete(keyspace.vote_key(group))
+    start, end = keyspace.kind_range(Kind.LOG, group)
+    while rows := engine.scan(start, end, limit=ROWS_PER_SCAN):
+        for key, _ in rows:
+            batch.delete(key)
+        start = rows[-1][0] + b"\x00"
+
+
+def _stage_tombstone(group: int, number: int, batch: WriteBatch) -> None:
+    record = stored.ReplicaRecord(status=stored.REPLICA_STATUS_GONE, replica_id=number, reason=REASON)
+    batch.put(keyspace.replica_key(group), seal(record.SerializeToString()))
