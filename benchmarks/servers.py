@@ -150,6 +150,7 @@ class Cluster(CountingServers):
                 for number in range(NODES)
             ],
         )
+        self.http = http
         self._http = dict(zip(grpc, http, strict=True))
 
     def is_ready(self, server: Server) -> bool:

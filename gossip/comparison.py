@@ -48,8 +48,13 @@ class Comparison:
         return digest is None or heard(member).rank > digest.rank
 
     def _is_older(self, digest: Digest) -> bool:
+        """Another boot of this very node is always wanted: a conflict, and the digest does not say where it runs."""
         fact = self._facts.get(digest.node_id)
-        return fact is None or heard(fact.member).rank < digest.rank
+        return fact is None or heard(fact.member).rank < digest.rank or self._is_copy_of_self(digest)
+
+    def _is_copy_of_self(self, digest: Digest) -> bool:
+        own = self._local
+        return (digest.node_id, digest.generation) == (own.node_id, own.generation) and digest.nonce != own.nonce
 
 
 def digest_of(member: Member) -> Digest:

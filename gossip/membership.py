@@ -277,7 +277,7 @@ class Membership:
     # Conversation
 
     def _answer(self, request: Ping | IndirectPing | Sync | Push, now: float) -> list[Effect]:
-        effects = self._hear(request, now)
+        effects = [] if self._is_copy_of_self(request.sender) else self._hear(request, now)
         match request:
             case IndirectPing(_, target):
                 return [*effects, self._relay(request, target)]
@@ -286,6 +286,11 @@ class Membership:
                 return [*effects, Reply(self._comparison().answer(request))]
             case Ping() | Push():
                 return [*effects, Reply(Ack(self._local, self._facts_back(request.sender)))]
+
+    def _is_copy_of_self(self, sender: Member) -> bool:
+        """Whether a copy of this node's disk asks. Who asks is the later one: the answer's sender makes it stop."""
+        own = self._local
+        return sender.node_id == own.node_id and sender.generation == own.generation and sender.boot != own.boot
 
     def _relay(self, request: IndirectPing, target: str) -> Effect:
         member = self._table.member(target)
@@ -388,10 +393,10 @@ class Membership:
     def _merge_digests_about_self(self, request: Sync, now: float) -> list[Effect]:
         effects: list[Effect] = []
         for digest in request.digests:
-            if digest.node_id == self._local.node_id:
-                generation, nonce, incarnation, state = digest.rank
-                claim = replace(self._local, generation=generation, nonce=nonce, incarnation=incarnation)
-                effects += self._merge(Fact(replace(claim, state=MemberState(state))), now)
+            if digest.node_id == self._local.node_id and digest.rank[:2] == self._local.boot:
+                _, _, incarnation, state = digest.rank
+                claim = replace(self._local, incarnation=incarnation, state=MemberState(state))
+                effects += self._merge(Fact(claim), now)
         return effects
 
     # Merging

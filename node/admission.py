@@ -53,7 +53,7 @@ class Admission:
         self._news.set()
 
     async def run(self) -> None:
-        """For ever, on a node that hosts the system group.
+        """For ever; of use as long as there is a good copy of the system group here.
 
         While somebody waits to be let in it looks again by itself: as long as this node leads, and for a while after
         each `wake` if it does not, for a lease may come, or come back, without one.
@@ -68,12 +68,15 @@ class Admission:
 
     async def _all_told(self) -> bool:
         """Adopt what is committed, and take in who is there; False if somebody still waits."""
-        await self._store.adopt(self.topology)
-        while (newcomer := self._newcomer(self.topology)) is not None:
+        while (topology := self.topology) is not None:
+            await self._store.adopt(topology)
+            newcomer = self._newcomer(topology)
+            if newcomer is None:
+                return True
             if not self._groups.leads(SYSTEM_GROUP):
                 return False
             try:
-                await self._admit(newcomer)
+                await self._admit(newcomer, topology.epoch)
             except InvalidTopology as error:
                 self._refuse(newcomer, str(error))
             except (NotLeader, AnchorOutOfRange, Deposed, Overloaded, Unavailable, TimeoutError):
@@ -84,8 +87,10 @@ class Admission:
         return self._groups.leads(SYSTEM_GROUP) or self._clock.now() < patient_until
 
     @property
-    def topology(self) -> Topology:
-        """The authoritative topology, as of the last applied command."""
+    def topology(self) -> Topology | None:
+        """The authoritative topology, as of the last applied command; None without a good copy of it here."""
+        if not self._groups.hosting.is_healthy(SYSTEM_GROUP):
+            return None
         machine = self._groups.machine(SYSTEM_GROUP)
         assert isinstance(machine, TopologyMachine)
         return machine.topology
@@ -99,19 +104,18 @@ class Admission:
                 return member
         return None
 
-    async def _admit(self, member: Member) -> None:
+    async def _admit(self, member: Member, epoch: int) -> None:
         """Raises InvalidTopology if the topology can't hold the member, TimeoutError, and what `Groups.propose` raises.
 
         A command that finds another epoch has changed nothing: the caller looks at the topology again.
         """
-        change = ChangeNode(ChangeKind.ADD_NODE, self.topology.epoch, joining_record(member))
+        change = ChangeNode(ChangeKind.ADD_NODE, epoch, joining_record(member))
         anchor_ms = self._groups.log_time_ms(SYSTEM_GROUP)
         async with asyncio.timeout(PROPOSAL_S_MAX):
             applied = await self._groups.propose(SYSTEM_GROUP, change.encode(), anchor_ms)
         outcome = TopologyOutcome.decode(applied.outcome)
         if outcome.verdict is TopologyVerdict.REFUSED:
             raise InvalidTopology(outcome.message)
-        await self._store.adopt(self.topology)
 
     def _refuse(self, member: Member, reason: str) -> None:
         self._refused[member.node_id] = member.boot

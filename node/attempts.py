@@ -8,6 +8,7 @@ from ..api.proto.ringhold.storage.v1.records_pb2 import Command
 from ..ring.topology import SYSTEM_GROUP, partition_of_group
 from .clock import Clock
 from .consensus.tickets import AnchorOutOfRange, NotLeader
+from .losses import Losses, no_healthy_copy
 from .machine.records import changed_key
 from .peers.exchange import RequestLost, RequestNotSent
 from .routes import Reaches, Routes
@@ -56,6 +57,7 @@ class Attempts:
         self._resolves = command is not None and command.resolve
         self._changes = command is not None and not command.resolve
         self._failed = 0
+        self._losses = Losses(clock, routes)
         self.in_doubt = False
         self.aimed_at = ""
 
@@ -64,10 +66,15 @@ class Attempts:
         return max(0.001, min(self._config.attempt_s_max, self._deadline - self._clock.now()))
 
     async def failed(self, error: Exception) -> None:
-        """Learn from a failed attempt and pause before the next. Raises the final error when there is no time left."""
+        """Learn from a failed attempt and pause before the next. Raises the final error when there is no time left.
+
+        Also when nobody has a good copy: then there is nothing to wait for.
+        """
         if isinstance(error, RequestLost) and self._changes:
             self.in_doubt = True
         self._learn(error)
+        if self._losses.is_total(self._group):
+            raise (self._doubt() if self.in_doubt else no_healthy_copy([self._group])) from error
         if not await self.pause():
             raise self._final(error) from error
 
@@ -100,6 +107,8 @@ class Attempts:
 
     def _learn(self, error: Exception) -> None:
         """Follow a redirect; an attempt that met no leader, nor anybody who knows one, passes the turn on."""
+        if isinstance(error, NotLeader):
+            self._losses.heard(self._group, self.aimed_at, is_lost=error.is_lost)
         if isinstance(error, NotLeader) and self._routes.redirected(self._group, error.leader, error.term):
             return
         if isinstance(error, NotLeader | RequestNotSent | RequestLost | Unavailable):

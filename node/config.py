@@ -24,6 +24,8 @@ REPLICATION_FACTOR_DEFAULT = 3
 NODES_MAX = 1_000
 ROW_CACHE_BYTES_MAX = 64 * 1024**3
 DISK_RESERVE_BYTES_MAX = 1024**5
+SNAPSHOT_BYTES_PER_S_MAX = 1024**4
+SCRUB_BYTES_PER_S_MAX = 1024**4
 NAME_LENGTH_MAX = 253  # the longest DNS name, which a pod may carry
 
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
@@ -82,6 +84,12 @@ class NodeConfig:
     disk_reserve_bytes: int | None = None
     """With less room than this on the device the node takes no Sets and leads no more; None: 256 MiB, but not more
     than a twentieth of the device; 0: off. Lower, and one burst of writes fills the device, which stops the node."""
+    snapshot_bytes_per_s_max: int = 64 * 1024**2
+    """How fast whole copies of partitions are sent, and how fast they are taken; 0: no bound. Lower leaves more of disk
+    and network to requests, and a replica that was away for long takes longer to be whole again."""
+    scrub_bytes_per_s: int = 1024**2
+    """What is read back of the disk in the background to find damage; 0: nothing. A week at 1 MiB/s is 590 GiB, records
+    under 1 KiB counting for 1 KiB more. Higher finds damage sooner and takes from the disk and from requests."""
     drain_timeout_s: float = 4.0
     """Time for running requests to end at a stop. Longer loses fewer of them and delays the restart."""
     log_level: str = "info"
@@ -132,6 +140,15 @@ class NodeConfig:
         if self.disk_reserve_bytes is not None and not 0 <= self.disk_reserve_bytes <= DISK_RESERVE_BYTES_MAX:
             raise ConfigError(
                 "disk_reserve_bytes", f"{self.disk_reserve_bytes} is not between 0 and {DISK_RESERVE_BYTES_MAX}"
+            )
+        if not 0 <= self.snapshot_bytes_per_s_max <= SNAPSHOT_BYTES_PER_S_MAX:
+            raise ConfigError(
+                "snapshot_bytes_per_s_max",
+                f"{self.snapshot_bytes_per_s_max} is not between 0 and {SNAPSHOT_BYTES_PER_S_MAX}",
+            )
+        if not 0 <= self.scrub_bytes_per_s <= SCRUB_BYTES_PER_S_MAX:
+            raise ConfigError(
+                "scrub_bytes_per_s", f"{self.scrub_bytes_per_s} is not between 0 and {SCRUB_BYTES_PER_S_MAX}"
             )
         if not 0 <= self.drain_timeout_s <= 3_600:
             raise ConfigError("drain_timeout_s", f"{self.drain_timeout_s} is not between 0 and 3600 seconds")

@@ -121,3 +121,19 @@ def decide(own: FormationState, first_seed: str, answers: Mapping[str, Formation
     if founder is None or founder.node_id != own.node_id:
         return Wait(f"the node at the first seed, {first_seed}, founds the cluster")
     return Found(nodes)
+
+
+def decide_return(cluster_id: str, answers: Mapping[str, FormationState]) -> Join | Wait:
+    """What a node does that has lost its engine: it returns to its own cluster, and neither founds nor joins another.
+
+    `answers` are those of `decide`.
+    """
+    members = [(address, state) for address, state in answers.items() if state.cluster_id == cluster_id]
+    if members:
+        return Join(max(members, key=lambda member: member[1].epoch)[0])
+    strangers = sorted({state.name for state in answers.values() if state.cluster_id})
+    others = f" (these are of another cluster: {', '.join(strangers)})" if strangers else ""
+    return Wait(
+        f"this node has lost its engine and is rebuilt by the cluster with id {cluster_id}, of which no node "
+        f"answers yet{others}"
+    )

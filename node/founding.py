@@ -2,14 +2,14 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from ..gossip.ports import Exchange, ExchangeFailed, OtherCluster
 from ..ring.placement import found
 from ..ring.topology import InvalidTopology, NodeRecord, NodeState, Topology
 from .clock import Clock
-from .formation import FormationState, Found, Join, MalformedState, Wait, decide
+from .formation import Decision, FormationState, Found, Join, MalformedState, Wait, decide, decide_return
 from .topology_store import TopologyStore
 
 ASK_TIMEOUT_S = 0.5
@@ -91,17 +91,21 @@ class Founding:
 
     async def _try_to_become_one(self) -> None:
         own = self._own()
-        if not self._seeds and own.expect == 1:
+        if not self._seeds and own.expect == 1 and self._store.reborn is None:
             await self._found([own])
             return
-        answers = await self._ask([*self._seeds, *self._addresses()])
-        match decide(own, self._seeds[0] if self._seeds else "", answers):
+        match self._decide(await self._ask([*self._seeds, *self._addresses()])):
             case Found(nodes):
                 await self._found(nodes)
             case Join(address):
                 await self._join(address)
             case Wait(reason):
                 self._say(reason)
+
+    def _decide(self, answers: Mapping[str, FormationState]) -> Decision:
+        if self._store.reborn is not None:
+            return decide_return(self._store.reborn.cluster_id, answers)
+        return decide(self._own(), self._seeds[0] if self._seeds else "", answers)
 
     async def _found(self, nodes: Iterable[FormationState]) -> None:
         own = self._own()
@@ -121,13 +125,19 @@ class Founding:
         topology = await self.fetch(address)
         if founding is None or topology is None or (founding.epoch, founding.cluster_id) != (1, topology.cluster_id):
             return
-        obstacle = obstacle_to_joining(self._own(), topology)
+        obstacle = self._obstacle(topology)
         if obstacle:
             self._say(obstacle)
         else:
             await self._store.join(founding, topology)
             groups = len(self._store.founded_here)
             self._log("adopted", cluster_id=topology.cluster_id, epoch=topology.epoch, founded_groups=groups)
+
+    def _obstacle(self, topology: Topology) -> str:
+        reborn = self._store.reborn
+        if reborn is not None and topology.cluster_id != reborn.cluster_id:
+            return f"the cluster with id {topology.cluster_id} is not that of this node, which is {reborn.cluster_id}"
+        return obstacle_to_joining(self._own(), topology)
 
     async def fetch(self, address: str) -> Topology | None:
         """The topology of the node at `address`; None if it gives none."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from ..api.commands import MUTATIONS_PER_COMMAND_MAX, command_id
-from ..api.errors import InDoubt, InvalidRequest, KeyNotFound, Overloaded, RingholdError, error_for
+from ..api.errors import DataLoss, InDoubt, InvalidRequest, KeyNotFound, Overloaded, RingholdError, error_for
 from ..api.limits import Limits, too_large
 from ..api.proto.ringhold.storage.v1 import records_pb2 as stored
 from ..api.proto.ringhold.v1 import kv_pb2
@@ -160,6 +160,9 @@ class Gateway:
             read = self._read_stale if stale else self._read_newest
             header, rows = await read(partition, [key for _, key in items], deadline)
         except RingholdError as error:
+            if len(items) > 1 and isinstance(error, DataLoss) and "records" in error.details:
+                await self._batch_reads_apart(partition, stale, items, work, deadline)
+                return
             work.fail((position for position, _ in items), error)
             return
         for (position, key), row in zip(items, rows, strict=True):
@@ -168,6 +171,14 @@ class Gateway:
                 work.results[position].get.CopyFrom(found(key, row, header))
             except (KeyNotFound, InvalidRequest) as error:
                 work.fail((position,), error)
+
+    async def _batch_reads_apart(
+        self, partition: int, stale: bool, items: list[tuple[int, bytes]], work: "BatchWork", deadline: float
+    ) -> None:
+        """A record of these is lost, and must not take the others with it: each half is read alone."""
+        middle = len(items) // 2
+        for half in (items[:middle], items[middle:]):
+            await self._batch_reads(partition, stale, half, work, deadline)
 
     async def _read_newest(self, partition: int, keys: Sequence[bytes], deadline: float) -> Found:
         topology = self._topology()

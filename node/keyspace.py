@@ -124,6 +124,11 @@ def group_of(stored: bytes) -> int:
     return int.from_bytes(stored[1:5], "big")
 
 
+def is_of(stored: bytes, group: int) -> bool:
+    """Whether a stored key belongs to the group."""
+    return stored[0] != Kind.NODE and group_of(stored) == group
+
+
 def split_log_key(stored: bytes) -> tuple[int, int]:
     """(group, index)."""
     return group_of(stored), int.from_bytes(stored[5:], "big")

@@ -12,6 +12,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import grpc
 from aiohttp import web
@@ -30,15 +31,20 @@ from .faces.calls import Calls
 from .faces.http import application
 from .faces.kv import SERVICES, handlers
 from .faces.metrics import NodeCollector, registry
+from .identity_conflict import GenerationForgotten
 from .known_members import KnownMembers
 from .logs import get_logger
 from .node import Node, NodeParts, NodeSettings
+from .peers.boots import Boots
 from .peers.grpc_transport import GrpcTransport
 from .peers.transport import Transport
+from .scrub.reports import ScrubReports
 from .storage.cache import CachedEngine
 from .storage.engine import Engine, EngineFailed
 from .storage.envelope import Damaged
 from .storage.folder import DataFolder, FolderError, Identity
+from .storage.health import Opening, note_damage
+from .storage.numbered import NumberedEngine, Progress
 from .storage.opening import EngineUnavailable, open_engine
 from .storage.space import FolderDevice
 from .supervisor import Supervisor
@@ -61,15 +67,31 @@ class StartupError(Exception):
 
 @dataclass(slots=True)
 class Outcome:
-    """Why the process ends: a signal (None) or a failure."""
+    """Why a life of the node ends: a signal (None) or a failure, or because it must go on beyond a generation."""
 
     stop: asyncio.Event
     failure: str | None = None
+    beyond: int | None = None
 
 
 async def run_node(config: NodeConfig) -> int:
     """Run a node until SIGTERM or SIGINT: 0; until it fails: 1. Raises StartupError."""
     assert api_implementation.Type() == "upb", "protobuf's upb backend is required"
+    log = get_logger("node")
+    try:
+        outcome = await one_life(config, beyond=0)
+        while outcome.beyond is not None:
+            outcome = await one_life(config, outcome.beyond)
+    except (FolderError, EngineUnavailable, EngineFailed) as error:
+        raise StartupError(str(error)) from error
+    except Damaged as error:
+        raise StartupError(f"a record of the node itself in {config.data_dir} is damaged: {error}") from error
+    log.info("stopped")
+    return 1 if outcome.failure else 0
+
+
+async def one_life(config: NodeConfig, beyond: int) -> Outcome:
+    """A node from its start to its end, in a generation beyond one that others know of. Raises as `running`."""
     log = get_logger("node")
     outcome = Outcome(asyncio.Event())
     loop = asyncio.get_running_loop()
@@ -77,20 +99,18 @@ async def run_node(config: NodeConfig) -> int:
         loop.add_signal_handler(number, outcome.stop.set)
 
     def fail(name: str, error: BaseException) -> None:
-        log.error("failed", part=name, error=f"{type(error).__name__}: {error}", exc_info=error)
-        outcome.failure = name
+        if isinstance(error, GenerationForgotten):
+            log.warning("starts again", reason=str(error))
+            outcome.beyond = error.generation
+        else:
+            log.error("failed", part=name, error=f"{type(error).__name__}: {error}", exc_info=error)
+            outcome.failure = name
         outcome.stop.set()
 
-    try:
-        async with running(config, fail):
-            tune_garbage_collector()
-            await outcome.stop.wait()
-    except (FolderError, EngineUnavailable, EngineFailed) as error:
-        raise StartupError(str(error)) from error
-    except Damaged as error:
-        raise StartupError(f"a record of the node itself in {config.data_dir} is damaged: {error}") from error
-    log.info("stopped")
-    return 1 if outcome.failure else 0
+    async with running(config, fail, beyond):
+        tune_garbage_collector()
+        await outcome.stop.wait()
+    return outcome
 
 
 def tune_garbage_collector() -> None:
@@ -101,8 +121,10 @@ def tune_garbage_collector() -> None:
 
 
 @asynccontextmanager
-async def running(config: NodeConfig, fail: Callable[[str, BaseException], None]) -> AsyncIterator[Node]:
-    """A node that serves on real ports; leaving the block drains and stops it."""
+async def running(
+    config: NodeConfig, fail: Callable[[str, BaseException], None], beyond: int = 0
+) -> AsyncIterator[Node]:
+    """A node that serves on real ports, in a generation above `beyond`; leaving the block drains and stops it."""
     clock = BootClock()
     rng = random.Random(secrets.randbits(128))
     async with AsyncExitStack() as stack:
@@ -112,14 +134,21 @@ async def running(config: NodeConfig, fail: Callable[[str, BaseException], None]
         bind_grpc(server, config.grpc)
         listener = bind_http(config.http)
         stack.callback(listener.close)
-        identity = begin(folder, config)
-        engine = opened(folder, config)
+        identity = begin(folder, config, beyond)
+        numbered = opened(folder, identity, config, beyond)
+        engine = cached(numbered, config)
         stack.callback(engine.close)
-        check_adoption(folder, engine)
-        guard = ClusterGuard(config.cluster, lambda: node.store.cluster_id)
+        stack.callback(note_damage, folder, engine)
+        adopt_stored(folder, engine)
+        guard = ClusterGuard(config.cluster, lambda: node.store.cluster_id or identity.cluster_id)
         exchange = HttpExchange(guard)
         stack.push_async_callback(exchange.close)
-        node = assemble(config, folder, identity, engine, exchange, clock, rng, fail)
+
+        def failed(name: str, error: BaseException) -> None:
+            note_damage(folder, engine)
+            fail(name, error)
+
+        node = assemble(config, folder, identity, engine, numbered, exchange, clock, rng, failed)
         await serve_http(node, engine, guard, listener, config, server, clock, stack)
         try:
             await node.start()
@@ -128,24 +157,48 @@ async def running(config: NodeConfig, fail: Callable[[str, BaseException], None]
             await stop(node, server, config.drain_timeout_s)
 
 
-def begin(folder: DataFolder, config: NodeConfig) -> Identity:
-    """The folder's identity, one generation on, durable before anybody hears of it."""
+def begin(folder: DataFolder, config: NodeConfig, beyond: int) -> Identity:
+    """The folder's identity, one generation on and above `beyond`, durable before anybody hears of it."""
     stored = folder.identity()
     name = config.name or (stored.name if stored else f"node-{secrets.token_hex(3)}")
     folder.open_identity(name=name, cluster=config.cluster, engine=config.engine)
-    return folder.begin_generation()
+    return folder.begin_generation(beyond)
 
 
-def opened(folder: DataFolder, config: NodeConfig) -> Engine:
-    """The engine of the folder, with a cache of rows unless that is off."""
-    engine = open_engine(config.engine, folder.engine_path)
+def opened(folder: DataFolder, identity: Identity, config: NodeConfig, beyond: int) -> NumberedEngine:
+    """The sound engine of the folder, or a new one in place of one that was lost.
+
+    Raises FolderError if it was lost and there is nobody to be rebuilt from.
+    """
+    logger = get_logger("storage")
+
+    def log(event: str, /, **figures: object) -> None:
+        logger.warning(event, **figures)
+
+    opening = Opening(
+        folder=folder,
+        identity=identity,
+        seeds=[seed for seed in config.seeds if seed != config.http_address],
+        open_files=partial(open_engine, config.engine),
+        random_bits=secrets.randbits,
+        log=log,
+        begins_again=beyond > 0,
+    )
+    return opening.run()
+
+
+def cached(engine: Engine, config: NodeConfig) -> Engine:
     return CachedEngine(engine, config.row_cache_bytes) if config.row_cache_bytes else engine
 
 
-def check_adoption(folder: DataFolder, engine: Engine) -> None:
-    """Raises FolderError if the folder's identity and its engine do not belong together."""
+def adopt_stored(folder: DataFolder, engine: Engine) -> None:
+    """An adoption that only the engine knows of was cut short by a crash: complete it.
+
+    Raises FolderError if the folder's identity has adopted another cluster.
+    """
     topology = stored_topology(engine, TOPOLOGY_KEY)
-    folder.check_adoption(topology.cluster_id if topology else "")
+    if topology is not None:
+        folder.adopt(topology.cluster_id)
 
 
 def assemble(
@@ -153,6 +206,7 @@ def assemble(
     folder: DataFolder,
     identity: Identity,
     engine: Engine,
+    progress: Progress,
     exchange: HttpExchange,
     clock: Clock,
     rng: random.Random,
@@ -169,11 +223,12 @@ def assemble(
     def log(event: str, /, **figures: object) -> None:
         logger.info(event, **figures)
 
-    def transport(cluster_id: Callable[[], str], supervisor: Supervisor) -> Transport:
-        return GrpcTransport(settings.node_id, settings.generation, cluster_id, supervisor, rng)
+    def transport(cluster_id: Callable[[], str], boots: Boots, supervisor: Supervisor) -> Transport:
+        return GrpcTransport(settings.node_id, cluster_id, boots, supervisor, rng)
 
     parts = NodeParts(
         engine=engine,
+        progress=progress,
         device=FolderDevice(config.data_dir),
         remember_cluster=remember,
         transport=transport,
@@ -211,8 +266,10 @@ def settings_of(config: NodeConfig, identity: Identity) -> NodeSettings:
         reads=config.reads,
         engine=config.engine,
         disk_reserve_bytes=config.disk_reserve_bytes,
+        snapshot_bytes_per_s_max=config.snapshot_bytes_per_s_max,
         limits=config.limits,
         gossip=local() if loopback else lan(),
+        scrub_bytes_per_s=config.scrub_bytes_per_s,
     )
 
 
@@ -286,8 +343,9 @@ async def serve_http(
     stack: AsyncExitStack,
 ) -> None:
     """Start both servers; until the node is ready, calls are refused with the reason."""
+    scrubs = ScrubReports(node.settings.name, node.scrubber, lambda: node.describe().unhealthy)
     calls = Calls(node.check_ready, config.limits, clock, node.supervisor)
-    server.add_generic_rpc_handlers(handlers(calls, node.gateway, node.overview))
+    server.add_generic_rpc_handlers(handlers(calls, node.gateway, node.overview, scrubs))
     assert isinstance(node.transport, GrpcTransport)
     add_PeerServicer_to_server(node.transport, server)
     health = HealthServicer()

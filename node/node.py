@@ -5,7 +5,7 @@ Starting: gossip first, then formation until the node is a member, then the grou
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,7 +13,7 @@ from typing import Protocol
 from .. import __version__
 from ..api.errors import Unavailable
 from ..api.limits import Limits
-from ..api.proto.ringhold.internal.v1.peer_pb2 import DescribeReply, LedGroup
+from ..api.proto.ringhold.internal.v1.peer_pb2 import DescribeReply, LedGroup, ScrubState
 from ..api.proto.ringhold.storage.v1.records_pb2 import GroupState
 from ..gossip.agent import GossipAgent, GossipListener
 from ..gossip.config import GossipConfig
@@ -26,28 +26,36 @@ from .consensus.groups import Groups, GroupsConfig
 from .formation import FormationState, seeds_hash
 from .founding import FORMATION_ROUTE, TOPOLOGY_ROUTE, EventLog, Founding
 from .gateway import Gateway
-from .machine.machine import Machine, hosted_groups
+from .identity_conflict import conflict_between, conflict_with_heard
+from .machine.machine import Machine
 from .machine.records import RecordMachine
 from .machine.topology_machine import TopologyMachine, load_topology
-from .overview import Overview
+from .office_log import OfficeLog
+from .overview import Overview, unhealthy_copies
+from .peers.boots import Boot, Boots
 from .peers.exchange import Exchange
+from .peers.heard import HEARD_KEPT_S, Heard, HeardEngines
 from .peers.transport import Transport
+from .replica_record import hosted_groups, load_records
 from .router import Router
 from .routes import Routes
 from .scatter import Scatter
+from .scrub.scrubber import Scrubber
 from .service import PeerService
 from .shards import Shards
-from .storage.engine import Engine
+from .snapshots.installer import INSTALLS_MAX, Installer
+from .snapshots.source import SnapshotSource
+from .snapshots.throttle import Throttle
+from .storage.engine import Engine, EngineFailed
+from .storage.envelope import Damaged
+from .storage.numbered import Progress
 from .storage.space import Device, SpaceWatch
 from .supervisor import Supervisor
+from .topology_follower import TopologyFollower
 from .topology_store import Remember, TopologyStore
 
-CATCH_UP_PAUSE_S = 0.2
 LEADERS_S_MAX = 5.0
 """A node whose groups have no leader by then serves all the same: requests wait for one, each within its deadline."""
-
-OFFICES_LOG_S = 0.5
-"""Leaderships come and go by the dozen; so long they are counted before they are logged."""
 
 HAND_OVER_S_MAX = 1.5
 """How long a stop may take to hand leaderships over."""
@@ -72,27 +80,30 @@ class NodeSettings:
     replication_factor: int
     engine: str
     disk_reserve_bytes: int | None
+    snapshot_bytes_per_s_max: int
     reads: str
     limits: Limits
     gossip: GossipConfig
+    scrub_bytes_per_s: int = 0
 
 
 class TransportFactory(Protocol):
-    """Makes the transport, which needs the cluster id as soon as there is one."""
+    """Makes the transport of this start of the node. It asks for the cluster id, once there is one, and for peers."""
 
-    def __call__(self, cluster_id: Callable[[], str], supervisor: Supervisor) -> Transport: ...
+    def __call__(self, cluster_id: Callable[[], str], boots: Boots, supervisor: Supervisor) -> Transport: ...
 
 
 @dataclass(frozen=True, slots=True)
 class NodeParts:
     """What a node is built on; real in a process, simulated in tests.
 
-    `device` is where the engine lies. `remember_cluster` keeps the id of the adopted cluster outside of the engine.
-    `persist_member` and `forget_member` keep what gossip must remember over restarts, `known_members` is what was kept.
-    `on_failure(part, error)` must stop the node: something it stands on is broken.
+    `progress` is that of the engine, and `device` is where it lies. `remember_cluster` keeps the id of the adopted
+    cluster outside of the engine. `persist_member` and `forget_member` keep what gossip must remember over restarts,
+    `known_members` is what was kept. `on_failure(part, error)` must stop the node: something it stands on is broken.
     """
 
     engine: Engine
+    progress: Progress
     device: Device
     remember_cluster: Remember
     transport: TransportFactory
@@ -118,14 +129,16 @@ class Node:
         self._ready = False
         self._draining = False
         self._groups_are_open = False
-        self._offices: dict[int, None] = {}
-        self._won = self._lost = 0
+        self._installing: list[asyncio.Task[None]] = []
         self._ready_listeners: list[Callable[[bool], object]] = []
-        self._behind = asyncio.Event()
+        self._boot = Boot(settings.generation, parts.rng.getrandbits(53), parts.progress.opened)
+        self._heard = HeardEngines(parts.engine)
         self.supervisor = Supervisor(parts.on_failure)
+        self._offices = OfficeLog(parts.log, parts.clock, self.supervisor)
         self.store = TopologyStore(settings.node_id, parts.engine, parts.remember_cluster)
         self.store.on_change(self._topology_changed)
         self._build_groups(parts)
+        self._build_snapshots(parts)
         self._build_gateway(parts)
         self._build_membership(parts)
         self._build_overview()
@@ -137,13 +150,31 @@ class Node:
         self.groups = Groups(settings.node_id, settings.generation, parts.engine, parts.clock, parts.rng, config)
         self.shards = Shards(self.groups)
         service = PeerService(self.groups, self.shards, self.describe, self.supervisor)
-        self.transport = parts.transport(lambda: self.store.cluster_id, self.supervisor)
+        boots = Boots(self._boot, parts.progress, self._boot_of, self._heard, self._disk_is_old)
+        self.transport = parts.transport(lambda: self.store.cluster_id, boots, self.supervisor)
         self.exchange = Exchange(self.transport, service, self.groups, self.supervisor)
         self.space = SpaceWatch(
             parts.device, parts.engine.reusable_bytes, settings.disk_reserve_bytes, parts.clock, self._space_changed
         )
         self.groups.attach(self.exchange)
+        self.groups.hosting.tell = parts.log
         self.groups.on_leader(self._leader_changed)
+
+    def _build_snapshots(self, parts: NodeParts) -> None:
+        """What this node sends to replicas that the log can't help any more, and what replicas here are sent."""
+        clock, rate = parts.clock, self.settings.snapshot_bytes_per_s_max
+        self.snapshots = SnapshotSource(parts.engine, self.groups, clock, parts.rng, Throttle(clock, rate))
+        self.installer = Installer(
+            parts.engine,
+            self.groups,
+            self.transport.fetch_snapshot,
+            clock,
+            Throttle(clock, rate),
+            parts.log,
+            is_full=lambda: self.space.reserve.is_short,
+        )
+        self.transport.serve_snapshots(self.snapshots)
+        self.groups.on_offer(self.installer.offered)
 
     def _build_gateway(self, parts: NodeParts) -> None:
         """What this node does for clients."""
@@ -156,7 +187,7 @@ class Node:
     def _build_membership(self, parts: NodeParts) -> None:
         """Who is there: gossip, formation, admission."""
         self.gossip = GossipAgent(
-            self._own_member(parts.rng),
+            self._own_member(),
             seeds=self.settings.seeds,
             known=parts.known_members,
             config=self.settings.gossip,
@@ -181,6 +212,7 @@ class Node:
             parts.rng,
             parts.log,
         )
+        self.follower = TopologyFollower(self.store, self.founding, self.gossip.members, parts.clock)
         self.admission = Admission(self.groups, self.store, self.gossip.members, parts.clock, parts.log)
 
     def _build_overview(self) -> None:
@@ -189,6 +221,9 @@ class Node:
         member = self.gossip.member
         self.overview = Overview(
             node_id, self.store, self.routes, self.router, member, self.describe, self._clock, limits
+        )
+        self.scrubber = Scrubber(
+            self._engine, self.groups, self.store, self._clock, self._log, self.settings.scrub_bytes_per_s
         )
 
     async def start(self) -> None:
@@ -201,6 +236,7 @@ class Node:
         """Take no more requests."""
         if not self._draining:
             self._draining = True
+            self.scrubber.close()
             self._log("draining", commands=self.groups.commands_waiting)
             self._tell_ready()
 
@@ -208,6 +244,7 @@ class Node:
         """Refuse what is new, answer what was accepted, say good-bye, end; cancelled, it ends all the same."""
         self.begin_drain()
         try:
+            await self._end_snapshots()
             with suppress(TimeoutError):
                 async with asyncio.timeout(HAND_OVER_S_MAX):
                     await self.groups.hand_over()
@@ -216,6 +253,15 @@ class Node:
             await self.gossip.stop(leave=True)
             await self.exchange.stop()
             await self.supervisor.stop()
+            with suppress(EngineFailed):  # then the node stops because of that
+                self._heard.keep()
+
+    async def _end_snapshots(self) -> None:
+        """They begin again elsewhere, or in the next life."""
+        self.snapshots.close()
+        for task in self._installing:
+            task.cancel()
+        await asyncio.gather(*self._installing, return_exceptions=True)
 
     @property
     def ready(self) -> bool:
@@ -269,10 +315,17 @@ class Node:
             uptime_s=self._clock.now() - self._began,
             topology_epoch=self.store.current.epoch if self.store.current else 0,
             reluctant_for=self.groups.reluctant_for,
+            unhealthy=unhealthy_copies(self.groups.hosting.records, self.store.current, self.settings.node_id),
+            scrub=ScrubState(
+                age_s=self.scrubber.age_s,
+                bytes=self.scrubber.bytes,
+                damage=self.scrubber.damage,
+                is_running=self.scrubber.is_asked_for,
+            ),
         )
 
     async def _live(self) -> None:
-        self.supervisor.spawn("topology", self._follow_topology())
+        self.supervisor.spawn("topology", self.follower.run())
         self.supervisor.spawn("space", self.space.run())
         if self.store.current is not None:
             self.supervisor.spawn("seeds", self.founding.check_seeds())
@@ -281,26 +334,36 @@ class Node:
         self._open_groups()
         self.supervisor.spawn("groups", self.groups.run())
         self.supervisor.spawn("timers", self.groups.pulse())
+        self.supervisor.spawn("eraser", self.groups.hosting.erase_buried())
         self.supervisor.spawn("heartbeats", self.groups.beat())
-        if self.groups.hosts(SYSTEM_GROUP):
-            self.supervisor.spawn("admission", self.admission.run())
+        self.supervisor.spawn("heard engines", self._keep_heard())
+        self.supervisor.spawn("admission", self.admission.run())
+        self.supervisor.spawn("snapshots", self.snapshots.run())
+        for number in range(INSTALLS_MAX):
+            self._installing.append(self.supervisor.spawn(f"installer {number}", self.installer.run()))
         self._reach_members()
         await self._until_led()
         self._ready = True
+        if self.settings.scrub_bytes_per_s:
+            self.supervisor.spawn("scrubber", self.scrubber.run())
         self._tell_ready()
         self._log("ready", grpc=self.settings.grpc_address, http=self.settings.http_address)
 
     def _open_groups(self) -> None:
         """Take up the replicas that are on this node's disk."""
-        for group in hosted_groups(self._engine):
-            make_machine = self._system_machine if group == SYSTEM_GROUP else RecordMachine
-            self.groups.open(group, make_machine, is_new=group in self.store.founded_here)
+        self.groups.hosting.make_machines_by(self._make_machine)
+        self.groups.hosting.reborn_since = self.store.reborn.generation if self.store.reborn else 0
+        for group in load_records(self._engine):
+            self.groups.open(group, self._make_machine, is_new=group in self.store.founded_here)
         self._groups_are_open = True
 
-    def _system_machine(self, group: int, state: GroupState) -> Machine:
-        assert group == SYSTEM_GROUP
+    def _make_machine(self, group: int, state: GroupState) -> Machine:
+        """Raises Damaged."""
+        if group != SYSTEM_GROUP:
+            return RecordMachine(group, state)
         topology = load_topology(self._engine)
-        assert topology is not None, "the system group's founding replica has no topology"
+        if topology is None:
+            raise Damaged("the system group has no topology")
         return TopologyMachine(state, topology, self.admission.wake)
 
     async def _until_led(self) -> None:
@@ -317,7 +380,7 @@ class Node:
 
     def _leader_changed(self, group: int, leader: str | None, term: int) -> None:
         self.routes.led(group, leader, term)
-        self._tell_offices(group, leader == self.settings.node_id)
+        self._offices.tell(group, leads=leader == self.settings.node_id)
         if group == SYSTEM_GROUP:
             self.admission.wake()
 
@@ -327,31 +390,14 @@ class Node:
         self._log(event, free=reserve.room.free_bytes, reusable=reserve.reusable_bytes, reserve=reserve.bytes)
         self.groups.set_full(is_short)
 
-    def _tell_offices(self, group: int, leads: bool) -> None:
-        """Log leaderships that were won and lost, many in one line."""
-        if leads == (group in self._offices):
-            return
-        if leads:
-            self._offices[group] = None
-            self._won += 1
-        else:
-            del self._offices[group]
-            self._lost += 1
-        if self._won + self._lost == 1:
-            self.supervisor.spawn("log of leaderships", self._log_offices())
-
-    async def _log_offices(self) -> None:
-        await self._clock.sleep(OFFICES_LOG_S)
-        won, lost, self._won, self._lost = self._won, self._lost, 0, 0
-        self._log("leaderships", won=won, lost=lost, led=len(self._offices))
-
     def _topology_changed(self, topology: Topology) -> None:
         self.routes.adopt(topology)
         self.groups.prefer(preferred_leaders(topology))
         self.gossip.update_local(topology_epoch=topology.epoch)
-        for node in topology.nodes:
-            if node.state is NodeState.REMOVED:
-                self.gossip.remove(node.id)
+        removed = [node.id for node in topology.nodes if node.state is NodeState.REMOVED]
+        for node_id in removed:
+            self.gossip.remove(node_id)
+        self._heard.forget(removed)
         self._reach_members()
 
     def _reach_members(self) -> None:
@@ -379,37 +425,31 @@ class Node:
         if before is None or before.grpc_address != after.grpc_address:
             self._reach_members()
         self.admission.wake()
-        self._behind.set()
+        self.follower.wake()
 
     def _identity_taken(self, other: Member) -> None:
-        message = (
-            f"another process, at {other.http_address}, runs with this node's id: "
-            "its data directory is a copy of this one, and only one of them may run"
-        )
-        self.supervisor.report("identity", IdentityTaken(message))
+        """Stop, and say why."""
+        self.supervisor.report("identity", conflict_between(self.gossip.local, other, is_blank=self._is_blank))
 
-    async def _follow_topology(self) -> None:
-        """Fetch the topology from whoever gossips a higher epoch."""
+    def _disk_is_old(self, heard: Heard) -> None:
+        """Stop, and say why."""
+        self.supervisor.report("identity", conflict_with_heard(self._boot, heard, is_blank=self._is_blank))
+
+    @property
+    def _is_blank(self) -> bool:
+        """A replica here may have promised something; an engine begun anew without any has not."""
+        return self.store.reborn is not None and not hosted_groups(self._engine)
+
+    async def _keep_heard(self) -> None:
+        """Remember over restarts how far the others' engines were."""
         while True:
-            await self._behind.wait()
-            self._behind.clear()
-            current = self.store.current
-            if current is None:
-                continue
-            members = self.gossip.members()
-            ahead = [m for m in members if m.is_reachable and m.topology_epoch > current.epoch]
-            if ahead:
-                await self._catch_up(current, ahead)
-                self._behind.set()
+            await self._clock.sleep(HEARD_KEPT_S)
+            self._heard.keep()
 
-    async def _catch_up(self, current: Topology, ahead: Sequence[Member]) -> None:
-        """Adopt a newer topology from the first of these members that gives one; pause if none does."""
-        for member in ahead:
-            topology = await self.founding.fetch(member.http_address)
-            if topology is not None and topology.cluster_id == current.cluster_id and topology.epoch > current.epoch:
-                await self.store.adopt(topology)
-                return
-        await self._clock.sleep(CATCH_UP_PAUSE_S)
+    def _boot_of(self, node_id: str) -> tuple[int, int] | None:
+        """What gossip knows of a node's newest start, also from before this start, for it is kept durably."""
+        member = self.gossip.member(node_id)
+        return member.boot if member else None
 
     def _formation_state(self) -> FormationState:
         settings = self.settings
@@ -419,7 +459,7 @@ class Node:
             cluster=settings.cluster,
             cluster_id=self.store.cluster_id,
             epoch=self.store.current.epoch if self.store.current else 0,
-            expect=settings.expect,
+            expect=0 if self.store.reborn else settings.expect,
             partitions=settings.partitions,
             replication_factor=settings.replication_factor,
             seeds=seeds_hash(settings.seeds),
@@ -430,12 +470,12 @@ class Node:
             weight=settings.weight,
         )
 
-    def _own_member(self, rng: random.Random) -> Member:
+    def _own_member(self) -> Member:
         settings = self.settings
         return Member(
             node_id=settings.node_id,
-            generation=settings.generation,
-            nonce=rng.getrandbits(53),
+            generation=self._boot.generation,
+            nonce=self._boot.nonce,
             incarnation=1,
             state=MemberState.ALIVE,
             name=settings.name,
@@ -452,7 +492,3 @@ def preferred_leaders(topology: Topology) -> dict[int, str]:
     """By group the node that should lead it: the first of the targets."""
     preferred = {group_of_partition(number): targets[0] for number, targets in enumerate(topology.targets)}
     return {SYSTEM_GROUP: topology.system_voters[0], **preferred}
-
-
-class IdentityTaken(Exception):
-    """Two processes run with one node id; this one must stop."""

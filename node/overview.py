@@ -1,18 +1,19 @@
 """What `Cluster` answers: the topology with its leaders, the state of every node, the place of a key."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
 from ..api.errors import RingholdError
 from ..api.limits import Limits
-from ..api.proto.ringhold.internal.v1.peer_pb2 import DescribeReply, DescribeRequest, Request
-from ..api.proto.ringhold.storage.v1.records_pb2 import Row
+from ..api.proto.ringhold.internal.v1.peer_pb2 import DescribeReply, DescribeRequest, Request, UnhealthyCopy
+from ..api.proto.ringhold.storage.v1.records_pb2 import ReplicaRecord, Row
 from ..api.proto.ringhold.v1 import cluster_pb2
 from ..gossip.member import Member, MemberState
 from ..ring.hashing import key_hash, partition_of
-from ..ring.topology import NodeRecord, NodeState, Topology, group_of_partition
+from ..ring.topology import SYSTEM_GROUP, NodeRecord, NodeState, Topology, group_of_partition, partition_of_group
 from .clock import Clock
 from .peers.exchange import RequestLost, RequestNotSent
+from .replica_record import DAMAGED, GONE, HEALTHY, INSTALLING
 from .router import Router
 from .routes import Routes
 from .topology_store import TopologyStore
@@ -36,6 +37,13 @@ STATES = {
     NodeState.NORMAL: cluster_pb2.NODE_STATE_NORMAL,
     NodeState.LEAVING: cluster_pb2.NODE_STATE_LEAVING,
     NodeState.REMOVED: cluster_pb2.NODE_STATE_REMOVED,
+}
+
+
+HEALTH = {
+    DAMAGED: cluster_pb2.REPLICA_HEALTH_DAMAGED,
+    INSTALLING: cluster_pb2.REPLICA_HEALTH_INSTALLING,
+    GONE: cluster_pb2.REPLICA_HEALTH_GONE,
 }
 
 
@@ -100,6 +108,7 @@ class Overview:
             epoch=topology.epoch,
             nodes=[self._node_status(node, descriptions.get(node.id)) for node in topology.nodes],
             unavailable_partitions=missing,
+            lost_partitions=[number for number in missing if is_lost(number, topology, descriptions)],
         )
 
     async def explain(self, key: bytes, deadline: float) -> cluster_pb2.ExplainResponse:
@@ -160,6 +169,9 @@ class Overview:
             version=described.version,
             uptime_s=described.uptime_s,
             reluctant_for=described.reluctant_for,
+            unhealthy=unhealthy_replicas(described.unhealthy),
+            scrub_age_s=described.scrub.age_s if described.scrub.HasField("age_s") else None,
+            damage_found=described.scrub.damage,
         )
 
     def _node(self, node: NodeRecord) -> cluster_pb2.Node:
@@ -176,6 +188,44 @@ class Overview:
             state=STATES[node.state],
             liveness=LIVENESS[member.state] if member else cluster_pb2.LIVENESS_UNSPECIFIED,
         )
+
+
+def unhealthy_copies(
+    records: Mapping[int, ReplicaRecord], topology: Topology | None, node_id: str
+) -> list[UnhealthyCopy]:
+    """What a node should have a good copy of, and has none; a replica that is gone counts until it is replaced."""
+    return [
+        UnhealthyCopy(group=group, status=record.status, reason=record.reason)
+        for group, record in sorted(records.items())
+        if record.status != HEALTHY and (record.status != GONE or should_hold(topology, group, node_id))
+    ]
+
+
+def should_hold(topology: Topology | None, group: int, node_id: str) -> bool:
+    if topology is None:
+        return False
+    holders = topology.system_voters if group == SYSTEM_GROUP else topology.targets[partition_of_group(group)]
+    return node_id in holders
+
+
+def unhealthy_replicas(copies: Iterable[UnhealthyCopy]) -> list[cluster_pb2.UnhealthyReplica]:
+    return [
+        cluster_pb2.UnhealthyReplica(
+            partition=None if copy.group == SYSTEM_GROUP else partition_of_group(copy.group),
+            health=HEALTH.get(copy.status, cluster_pb2.REPLICA_HEALTH_UNSPECIFIED),  # type: ignore[call-overload]
+            reason=copy.reason,
+        )
+        for copy in copies
+    ]
+
+
+def is_lost(partition: int, topology: Topology, descriptions: Mapping[str, DescribeReply]) -> bool:
+    """Whether all nodes that should have a good copy of the partition have said that they have none."""
+    group = group_of_partition(partition)
+    return all(
+        node_id in descriptions and any(copy.group == group for copy in descriptions[node_id].unhealthy)
+        for node_id in topology.targets[partition]
+    )
 
 
 def name_of(topology: Topology, node_id: str) -> str:

@@ -8,6 +8,7 @@ its request_id, until there is one (P3).
 import asyncio
 import random
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -25,6 +26,7 @@ from .attempts import Attempts, AttemptsConfig
 from .clock import Clock
 from .consensus.groups import Groups
 from .consensus.tickets import AnchorOutOfRange, Applied, Deposed, NotLeader, ReadAnswer
+from .losses import no_healthy_copy
 from .machine.dedupe import DEDUPE_WINDOW_MS
 from .machine.records import grows
 from .peers.exchange import Exchange, RequestLost, RequestNotSent
@@ -107,9 +109,10 @@ class Router:
         self._config = config or AttemptsConfig()
 
     async def read(self, group: int, keys: Sequence[bytes], deadline: float) -> ReadAnswer:
-        """The rows under keys of one group, linearizable. Raises Unavailable if no leader answers in time."""
+        """The rows under keys of one group, linearizable. Raises Unavailable if no leader answers in time, DataLoss."""
         if self._groups.leads(group):
-            return self._groups.read(group, keys)
+            with suppress(NotLeader):  # the rows turn out to be damaged: others have them
+                return self._groups.read(group, keys)
         attempts = self._attempts(group, deadline)
         while True:
             try:
@@ -120,21 +123,21 @@ class Router:
     async def read_stale(self, group: int, keys: Sequence[bytes], deadline: float) -> ReadAnswer:
         """The rows as some replica has them: that of this node, or the first of the others that answers.
 
-        Raises Unavailable if none does in time, DataLoss if it is all that they answer.
+        Raises Unavailable if none does in time, DataLoss if all of them answer, and none has a good copy.
         """
         attempts = self._attempts(group, deadline)
         while True:
-            refusals: list[Exception] = []
+            refusals: dict[str, Exception] = {}
             for replica in self._nearest(group):
                 try:
                     return await self._read_stale_once(replica, group, keys, attempts.timeout_s())
                 except (NotLeader, RequestNotSent, RequestLost, DataLoss, Unavailable) as error:
-                    refusals.append(error)
-            loss = loss_in(refusals)
-            if loss is not None:
-                raise loss
+                    refusals[replica] = error
+            if all(tells_of_loss(refusals.get(replica)) for replica in self._routes.replicas(group)):
+                losses = (refusal for refusal in refusals.values() if isinstance(refusal, DataLoss))
+                raise next(losses, no_healthy_copy([group]))
             if not await attempts.pause():
-                raise attempts.no_replica() from refusals[-1]
+                raise attempts.no_replica() from refusals.popitem()[1]
 
     def reaches(self, node_id: str) -> bool:
         """Whether a request to the node may be answered: it is this one, or there is a session and it was heard lately.
@@ -145,8 +148,7 @@ class Router:
 
     def aim(self, group: int) -> str:
         """Where the next attempt goes: here if this node leads, else to the leader that is known, if it is in reach."""
-        leader, term = self._groups.leader(group)
-        if leader == self._node_id and term >= self._routes.get(group).term:
+        if self._groups.is_leader(group) and self._groups.term(group) >= self._routes.get(group).term:
             return self._node_id
         routed = self._routes.leader(group)
         if not self.reaches(routed):
@@ -327,10 +329,9 @@ def is_outcome(reply: Reply, position: int | None) -> bool:
     return reply.HasField("propose_many") and reply.propose_many.replies[position].HasField("propose")
 
 
-def loss_in(refusals: Sequence[Exception]) -> DataLoss | None:
-    """The loss that every replica has told that there is; None if another one may still answer."""
-    has_all_answered = all(isinstance(refusal, DataLoss | NotLeader) for refusal in refusals)
-    return next((refusal for refusal in refusals if has_all_answered and isinstance(refusal, DataLoss)), None)
+def tells_of_loss(refusal: Exception | None) -> bool:
+    """Whether a replica's answer says that it has no good copy."""
+    return isinstance(refusal, DataLoss) or (isinstance(refusal, NotLeader) and refusal.is_lost)
 
 
 def append(groups: Groups, group: int, command: Command, encoded: bytes) -> asyncio.Future[Applied]:
@@ -378,7 +379,8 @@ def raised_by(failure: Failure, group: int) -> Exception:
     """The exception that a peer's failure stands for."""
     details = dict(failure.metadata)
     if failure.reason == "NOT_LEADER":
-        return NotLeader(group, details.get("leader") or None, int(details.get("term", "0")))
+        leader, term = details.get("leader") or None, int(details.get("term", "0"))
+        return NotLeader(group, leader, term, is_lost="lost" in details)
     if failure.reason == "ANCHOR_OUT_OF_RANGE":
         return AnchorOutOfRange(int(details["log_time_ms"]))
     if failure.reason == "LOST":
@@ -389,10 +391,9 @@ def raised_by(failure: Failure, group: int) -> Exception:
 def failure_of(error: Exception) -> Failure:
     """How an exception is told to the peer that asked; the inverse of `raised_by`."""
     match error:
-        case NotLeader(leader=leader, term=term):
-            return Failure(
-                reason="NOT_LEADER", message=str(error), metadata={"leader": leader or "", "term": str(term)}
-            )
+        case NotLeader(leader=leader, term=term, is_lost=is_lost):
+            metadata = {"leader": leader or "", "term": str(term), **({"lost": "true"} if is_lost else {})}
+            return Failure(reason="NOT_LEADER", message=str(error), metadata=metadata)
         case AnchorOutOfRange(log_time_ms=log_time_ms):
             metadata = {"log_time_ms": str(log_time_ms)}
             return Failure(reason="ANCHOR_OUT_OF_RANGE", message=str(error), metadata=metadata)

@@ -9,7 +9,7 @@ missing (P5).
 
 import asyncio
 import random
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import ceil, sqrt
@@ -25,6 +25,7 @@ from .attempts import AttemptsConfig
 from .clock import Clock
 from .consensus.tickets import NotLeader
 from .keyspace import Bounds
+from .losses import Losses, no_healthy_copy
 from .machine.queries import QuerySpec
 from .merge import InvalidAnswer, Match, Page, ShardAnswer, merge_page
 from .peers.exchange import RequestLost, RequestNotSent
@@ -42,22 +43,32 @@ CONSISTENCIES = frozenset(kv_pb2.Consistency.values())
 class Gathered:
     """The answers of one call so far, and the groups that have not answered yet.
 
-    `asked` has, for a stale page, the nodes that each group was asked of, as often as it was.
+    `asked` has, for a stale page, the nodes that each group was asked of, as often as it was. `losses`: who has said to
+    have no good copy.
     """
 
     missing: list[int]
     is_stale: bool
+    losses: Losses
     answers: list[ShardAnswer] = field(default_factory=list)
     behind_ms: int | None = 0
     asked: dict[int, list[str]] = field(default_factory=dict)
 
-    def add(self, asked: Sequence[int], reply: NodeAnswer) -> None:
+    def add(self, node: str, asked: Sequence[int], reply: NodeAnswer) -> None:
         refused = set(reply.refused)
         answered = {group for group in asked if group not in refused}
         if answered:
             self.answers.append(reply.answer)
             self.behind_ms = furthest_behind((self.behind_ms, reply.behind_ms))
             self.missing = [group for group in self.missing if group not in answered]
+        lost = set(reply.lost)
+        for group in refused.intersection(asked):
+            self.losses.heard(group, node, is_lost=group in lost)
+
+    @property
+    def lost(self) -> Sequence[int]:
+        """The missing groups that nobody has a good copy of."""
+        return [group for group in self.missing if self.losses.is_total(group)]
 
 
 class Scatter:
@@ -86,7 +97,7 @@ class Scatter:
     async def page(
         self, request: kv_pb2.GetByIndexRequest, topology: Topology, deadline: float
     ) -> kv_pb2.GetByIndexResponse:
-        """One page. Raises InvalidRequest, and Incomplete unless `allow_partial`."""
+        """One page. Raises InvalidRequest, and Incomplete or DataLoss unless `allow_partial`."""
         bounds = self._bounds(request)
         checksum = page_token.query_checksum(
             request.index, request.WhichOneof("match") or "", bounds, descending=request.descending
@@ -96,7 +107,7 @@ class Scatter:
             bounds = keyspace.resumed(bounds, last, descending=request.descending)
         spec = self._spec(request, bounds)
         groups = [group_of_partition(partition) for partition in range(topology.partitions)]
-        gathered = Gathered(groups, is_stale(request.consistency))
+        gathered = Gathered(groups, is_stale(request.consistency), Losses(self._clock, self._routes))
         await self._gather(gathered, spec, deadline, patient=not request.allow_partial)
         missing = [partition_of_group(group) for group in gathered.missing]
         if missing and not request.allow_partial:
@@ -149,7 +160,10 @@ class Scatter:
         )
 
     async def _gather(self, gathered: Gathered, spec: QuerySpec, deadline: float, *, patient: bool) -> None:
-        """Ask until every group has answered, the deadline comes, or (not `patient`) all have been asked twice."""
+        """Ask until every group has answered, the deadline comes, or (not `patient`) all have been asked twice.
+
+        If `patient`, raises DataLoss for a group that nobody has a good copy of.
+        """
         groups = len(gathered.missing)
         attempt = 0
         while True:
@@ -158,6 +172,8 @@ class Scatter:
             shares = {node: with_share(spec, len(asked), groups) for node, asked in rounds}
             await asyncio.gather(*(self._ask(node, asked, shares[node], timeout_s, gathered) for node, asked in rounds))
             attempt += 1
+            if patient and gathered.lost:
+                raise no_healthy_copy(gathered.lost)
             if not gathered.missing or (attempt == 2 and not patient):
                 return
             pause_s = self._rng.uniform(0, min(self._config.backoff_s_max, 0.01 * 2.0 ** min(attempt, 16)))
@@ -167,12 +183,13 @@ class Scatter:
 
     def _plan(self, gathered: Gathered) -> dict[str, list[int]]:
         """Whom to ask for what is missing."""
-        return self._by_replica(gathered) if gathered.is_stale else self._by_leader(gathered.missing)
+        return self._by_replica(gathered) if gathered.is_stale else self._by_leader(gathered)
 
-    def _by_leader(self, groups: Iterable[int]) -> dict[str, list[int]]:
+    def _by_leader(self, gathered: Gathered) -> dict[str, list[int]]:
         by_leader: dict[str, list[int]] = {}
-        for group in groups:
-            by_leader.setdefault(self._router.aim(group), []).append(group)
+        for group in gathered.missing:
+            node = gathered.losses.turn_from(group, self._router.aim(group))
+            by_leader.setdefault(node, []).append(group)
         return by_leader
 
     def _by_replica(self, gathered: Gathered) -> dict[str, list[int]]:
@@ -209,7 +226,7 @@ class Scatter:
             request = query_request(asked, spec)
             request.stale = gathered.is_stale
             answer, leaders = await self._ask_peer(node, request, timeout_s)
-        gathered.add(asked, answer)
+        gathered.add(node, asked, answer)
         if not gathered.is_stale:
             named = dict(zip(answer.refused, leaders, strict=False))
             refused = set(asked).intersection(answer.refused)
@@ -286,7 +303,7 @@ def query_spec(request: QueryRequest) -> QuerySpec:
 def node_answer(reply: QueryReply) -> NodeAnswer:
     matches = [(match.pair, match.row) for match in reply.matches]
     behind_ms = reply.behind_ms if reply.HasField("behind_ms") else None
-    return NodeAnswer(ShardAnswer(matches, cut=reply.cut), list(reply.refused), behind_ms)
+    return NodeAnswer(ShardAnswer(matches, cut=reply.cut), list(reply.refused), behind_ms, list(reply.lost))
 
 
 async def matches_of(page: Page, *, with_records: bool) -> list[kv_pb2.Match]:

@@ -117,7 +117,7 @@ class PeerService:
     async def _query(self, request: QueryRequest, respond: Respond) -> None:
         query = self._shards.query_stale if request.stale else self._shards.query
         try:
-            answer, refused, behind_ms = await query(request.groups, query_spec(request))
+            answer, refused, behind_ms, lost = await query(request.groups, query_spec(request))
         except RingholdError as error:
             respond(Reply(failure=failure_of(error)))
             return
@@ -127,6 +127,7 @@ class PeerService:
             refused=refused,
             leaders=[self._groups.leader(group)[0] or "" for group in refused],
             behind_ms=behind_ms,
+            lost=lost,
         )
         respond(Reply(query=reply))
 

@@ -6,13 +6,12 @@ from contextlib import suppress
 from functools import partial
 from typing import NamedTuple, TypeAlias
 
-from ..api.errors import DataLoss, Overloaded
+from ..api.errors import Overloaded
 from .consensus.groups import Groups
 from .consensus.tickets import NotLeader
-from .machine.queries import QuerySpec, query_in_slices
+from .machine.queries import QuerySpec, RowsDamaged, query_in_slices
 from .merge import ShardAnswer
 from .storage.engine import ViewGone
-from .storage.envelope import Damaged
 
 QUERIES_AT_ONCE_MAX = 32
 """Each keeps a view open, and an engine gives the oldest up when there are too many; more wait for their turn."""
@@ -28,11 +27,13 @@ class NodeAnswer(NamedTuple):
     """The first matches of some groups of one node, and the groups that it did not read.
 
     `behind_ms`: what was acknowledged so long before the reading, or earlier, is in them; None: unknown.
+    `lost`: those of `refused` of which this node has no good copy.
     """
 
     answer: ShardAnswer
     refused: Sequence[int]
     behind_ms: int | None = 0
+    lost: Sequence[int] = ()
 
 
 class Selected(NamedTuple):
@@ -62,26 +63,38 @@ class Shards:
         """The first matches of those `groups` that this node leads, as they are at one moment of the call.
 
         Leadership is checked in the same breath as the view is taken, so the view holds all that was acknowledged.
-        Raises DataLoss, Overloaded.
+        A group whose rows turn out to be damaged is refused. Raises Overloaded.
         """
         confirmed = await self._confirmed(groups)
         return await self._query_in_turn(groups, spec, partial(self._led, confirmed))
 
     async def query_stale(self, groups: Sequence[int], spec: QuerySpec) -> NodeAnswer:
-        """The first matches of those `groups` that this node has replicas of, as they are at one moment of the call.
+        """The first matches of those `groups` that this node has good replicas of, at one moment of the call.
 
-        Raises DataLoss, Overloaded.
+        Raises Overloaded.
         """
         return await self._query_in_turn(groups, spec, self._hosted)
 
     async def _query_in_turn(self, groups: Sequence[int], spec: QuerySpec, select: Select) -> NodeAnswer:
+        damaged: dict[int, None] = {}
+        views_gone = 0
         async with self._turns:
-            for _ in range(VIEWS_PER_QUERY_MAX):
+            while views_gone < VIEWS_PER_QUERY_MAX:
                 try:
-                    return await self._query(select(groups), spec)
+                    answer = await self._query(select([group for group in groups if group not in damaged]), spec)
+                    return self._with_losses(answer, damaged)
                 except ViewGone:
-                    await asyncio.sleep(0)  # a view that is gone means starting over
+                    views_gone += 1  # a view that is gone means starting over
+                except RowsDamaged as error:
+                    damaged[error.group] = None
+                await asyncio.sleep(0)
         raise Overloaded("OVERLOADED", "too many queries at once on this node", {"retry_after_ms": "100"})
+
+    def _with_losses(self, answer: NodeAnswer, damaged: Iterable[int]) -> NodeAnswer:
+        """The answer with what can't be read here: damaged rows, whether or not they were given up for it."""
+        refused = [*answer.refused, *damaged]
+        lost = [group for group in answer.refused if self._groups.is_lost(group)]
+        return answer._replace(refused=refused, lost=[*lost, *damaged]) if refused else answer
 
     async def _confirmed(self, groups: Sequence[int]) -> frozenset[int]:
         """The groups whose leader here was in doubt and is confirmed now, so that a view taken later has all."""
@@ -123,6 +136,7 @@ class Shards:
         if not groups:
             return NodeAnswer(ShardAnswer([], cut=False), refused)
         view = self._groups.view()
+        known = {group: self._groups.hosting.records[group] for group in groups}
         try:
             steps = query_in_slices(view, groups, spec)
             while True:
@@ -130,8 +144,10 @@ class Shards:
                     next(steps)
                 except StopIteration as end:
                     return NodeAnswer(end.value, refused, behind_ms)
-                except Damaged as error:
-                    raise DataLoss("NO_HEALTHY_REPLICA", f"the only copy of a record is damaged: {error}") from error
+                except RowsDamaged as error:
+                    if self._groups.hosting.records[error.group] is known[error.group]:  # else they are others by now
+                        self._groups.row_damaged(error.group, error.reason)
+                    raise
                 await asyncio.sleep(0)
         finally:
             view.close()

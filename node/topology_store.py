@@ -9,6 +9,7 @@ from .keyspace import node_key
 from .machine.founding_replicas import stage_founding_replicas
 from .storage.engine import Engine, WriteBatch
 from .storage.envelope import seal, unseal
+from .storage.reborn import Reborn, stored_reborn
 
 TOPOLOGY_KEY = node_key("topology")
 FOUNDING_KEY = node_key("founding")
@@ -36,6 +37,7 @@ class TopologyStore:
         self._founding = stored_topology(engine, FOUNDING_KEY)
         self._founded_here: frozenset[int] = frozenset()
         self._formed = engine.get(FORMED_KEY) is not None
+        self._reborn = stored_reborn(engine)
 
     @property
     def current(self) -> Topology | None:
@@ -66,6 +68,14 @@ class TopologyStore:
         """Whether a majority of the founders was once seen to have adopted the cluster."""
         return self._formed
 
+    @property
+    def reborn(self) -> Reborn | None:
+        """What is known of the loss of an earlier engine of this node; None if there was none.
+
+        If there was one, replicas of which nothing is stored here may have made promises that are forgotten.
+        """
+        return self._reborn
+
     def on_change(self, listener: Callable[[Topology], None]) -> None:
         self._listeners.append(listener)
 
@@ -80,7 +90,8 @@ class TopologyStore:
         """As `adopt`; a node without a cluster makes the cluster's epoch 1, `founding`, durable in the same batch.
 
         If epoch 1 gives this node replicas, that batch has them, too: they are made once, from epoch 1, however late
-        the node hears of it. A node that epoch 1 does not list makes none. Raises ForeignTopology.
+        the node hears of it. A node that epoch 1 does not list makes none, and neither does one that is reborn: it has
+        made its own in an earlier life, and has forgotten what they promised. Raises ForeignTopology.
         """
         async with self._adopting:
             if self._current is None:
@@ -90,8 +101,11 @@ class TopologyStore:
 
     async def _begin(self, founding: Topology, topology: Topology) -> None:
         assert founding.cluster_id == topology.cluster_id, "epoch 1 of another cluster"
-        batch = WriteBatch()
-        founded = stage_founding_replicas(founding, self._node_id, batch)
+        batch, founded = WriteBatch(), frozenset[int]()
+        if self._reborn is None:
+            founded = stage_founding_replicas(founding, self._node_id, batch)
+        elif topology.cluster_id != self._reborn.cluster_id:
+            raise ForeignTopology(f"cluster {topology.cluster_id} was offered to a node of {self._reborn.cluster_id}")
         batch.put(FOUNDING_KEY, seal(founding.to_json()))
         await self._store(topology, batch)
         if self._remember is not None:
@@ -107,6 +121,16 @@ class TopologyStore:
         if topology.epoch > current.epoch:
             await self._store(topology, WriteBatch())
             self._make_current(topology)
+
+    def mend(self, key: bytes) -> bool:
+        """Write a damaged record of the topology as it is in memory; False if it is none, or changes now."""
+        topology = {TOPOLOGY_KEY: self._current, FOUNDING_KEY: self._founding}.get(key)
+        if topology is None or self._adopting.locked():
+            return False
+        batch = WriteBatch()
+        batch.put(key, seal(topology.to_json()))
+        self._engine.write(batch)
+        return True
 
     async def _store(self, topology: Topology, batch: WriteBatch) -> None:
         batch.put(TOPOLOGY_KEY, seal(topology.to_json()))

@@ -16,6 +16,7 @@ from .results import (
     Record,
     Resolution,
     Topology,
+    UnhealthyReplica,
 )
 from .unit import Outcome
 
@@ -42,4 +43,5 @@ __all__ = [
     "Resolution",
     "Set",
     "Topology",
+    "UnhealthyReplica",
 ]

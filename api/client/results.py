@@ -122,11 +122,25 @@ class Topology:
 
 
 @dataclass(frozen=True, slots=True)
+class UnhealthyReplica:
+    """A replica that serves nothing until it is rebuilt. `partition` None: that of the system group.
+
+    `health` is DAMAGED, INSTALLING (it is being rebuilt, or new) or GONE (it is to be replaced).
+    """
+
+    partition: int | None
+    health: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStatus:
     """Health and load of a node; all figures are 0 if it was not `reachable`.
 
     `bytes` counts keys, values and index entries of the partitions led. `reluctant_for` says why the node wants to lead
-    none, such as "disk full"; empty: it leads what it should.
+    none, such as "disk full"; empty: it leads what it should. `unhealthy` is what it should have a good copy of and has
+    none. `scrub_age_s` seconds ago it had read all that it stores (None: not since its start); it has found
+    `damage_found` things damaged since then.
     """
 
     node: Node
@@ -139,17 +153,24 @@ class NodeStatus:
     version: str
     uptime_s: float
     reluctant_for: tuple[str, ...] = ()
+    unhealthy: tuple[UnhealthyReplica, ...] = ()
+    scrub_age_s: float | None = None
+    damage_found: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterStatus:
-    """Health and load of all nodes, and the partitions that have no reachable leader."""
+    """Health and load of all nodes, and the partitions that have no reachable leader.
+
+    `lost_partitions` are those of them that no node has a good copy of.
+    """
 
     cluster_name: str
     cluster_id: str
     epoch: int
     nodes: tuple[NodeStatus, ...]
     unavailable_partitions: tuple[int, ...]
+    lost_partitions: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from .results import (
     Record,
     Resolution,
     Topology,
+    UnhealthyReplica,
 )
 
 MutationRequest: TypeAlias = kv_pb2.SetRequest | kv_pb2.DeleteRequest
@@ -28,6 +29,7 @@ CONSISTENCIES: Mapping[str, kv_pb2.Consistency] = {
     "stale": kv_pb2.CONSISTENCY_STALE,
 }
 STATES = {number: name.removeprefix("NODE_STATE_") for name, number in cluster_pb2.NodeState.items()}
+HEALTHS = {number: name.removeprefix("REPLICA_HEALTH_") for name, number in cluster_pb2.ReplicaHealth.items()}
 LIVENESSES = {number: name.removeprefix("LIVENESS_") for name, number in cluster_pb2.Liveness.items()}
 
 FATES: Mapping[int, Fate] = {
@@ -235,13 +237,21 @@ def node_status_of(status: cluster_pb2.NodeStatus) -> NodeStatus:
         version=status.version,
         uptime_s=status.uptime_s,
         reluctant_for=tuple(status.reluctant_for),
+        unhealthy=tuple(unhealthy_of(replica) for replica in status.unhealthy),
+        scrub_age_s=status.scrub_age_s if status.HasField("scrub_age_s") else None,
+        damage_found=status.damage_found,
     )
+
+
+def unhealthy_of(replica: cluster_pb2.UnhealthyReplica) -> UnhealthyReplica:
+    partition = replica.partition if replica.HasField("partition") else None
+    return UnhealthyReplica(partition, HEALTHS.get(replica.health, "UNSPECIFIED"), replica.reason)
 
 
 def status_of(answer: cluster_pb2.StatusResponse) -> ClusterStatus:
     nodes = tuple(node_status_of(node) for node in answer.nodes)
-    missing = tuple(answer.unavailable_partitions)
-    return ClusterStatus(answer.cluster_name, answer.cluster_id, answer.epoch, nodes, missing)
+    missing, lost = tuple(answer.unavailable_partitions), tuple(answer.lost_partitions)
+    return ClusterStatus(answer.cluster_name, answer.cluster_id, answer.epoch, nodes, missing, lost)
 
 
 def explanation_of(key: bytes, answer: cluster_pb2.ExplainResponse) -> Explanation:

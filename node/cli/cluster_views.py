@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from ...api.client.results import ClusterStatus, Explanation, NodeStatus, Partition, Topology
+    from ...api.client.results import ClusterStatus, Explanation, NodeStatus, Partition, Topology, UnhealthyReplica
 
 STYLES = {
     "NORMAL": "green",
@@ -56,7 +56,7 @@ def status_table(status: "ClusterStatus") -> "RenderableType":
     for node in status.nodes:
         table.add_row(*node_cells(node))
     title = Text(f"cluster {status.cluster_name}  id {status.cluster_id}  epoch {status.epoch}", style="bold")
-    return Group(title, table, *reluctance_lines(status), *unavailable_lines(status))
+    return Group(title, table, *reluctance_lines(status), *health_lines(status), *unavailable_lines(status))
 
 
 def reluctance_lines(status: "ClusterStatus") -> list["Text"]:
@@ -69,14 +69,48 @@ def reluctance_lines(status: "ClusterStatus") -> list["Text"]:
     ]
 
 
+def health_lines(status: "ClusterStatus") -> list["Text"]:
+    """What is to be rebuilt where, and what the scrubs of a node have found."""
+    from rich.text import Text
+
+    lines: list[Text] = []
+    for each in status.nodes:
+        if each.unhealthy:
+            lines.append(Text(f"{each.node.name} rebuilds {len(each.unhealthy)}:", style="yellow"))
+            lines += [Text(f"  {unhealthy_text(replica)}", style="yellow") for replica in each.unhealthy]
+        if each.damage_found:
+            found = f"{each.node.name} has found damage on its disk {each.damage_found} times"
+            lines.append(Text(f"{found}; last read as a whole: {age_text(each.scrub_age_s)}", style="yellow"))
+    return lines
+
+
+def unhealthy_text(replica: "UnhealthyReplica") -> str:
+    name = "the system group" if replica.partition is None else f"partition {replica.partition}"
+    return f"{name} {replica.health.lower()}: {replica.reason}"
+
+
+def age_text(age_s: float | None) -> str:
+    """When something was, for people.
+
+    >>> age_text(None), age_text(59.4), age_text(7_300.0)
+    ('not since its start', '59 s ago', '2 h ago')
+    """
+    if age_s is None:
+        return "not since its start"
+    return f"{age_s:.0f} s ago" if age_s < 3_600 else f"{age_s / 3_600:.0f} h ago"
+
+
 def unavailable_lines(status: "ClusterStatus") -> list["Text"]:
     from rich.text import Text
 
-    missing = status.unavailable_partitions
-    if not missing:
-        return []
-    numbers = ", ".join(map(str, missing))
-    return [Text(f"{len(missing)} partitions without a reachable leader: {numbers}", style="bold red")]
+    lines: list[Text] = []
+    for what, numbers in (
+        ("partitions without a reachable leader", status.unavailable_partitions),
+        ("of them have no healthy copy anywhere, and do not come back by themselves", status.lost_partitions),
+    ):
+        if numbers:
+            lines.append(Text(f"{len(numbers)} {what}: {', '.join(map(str, numbers))}", style="bold red"))
+    return lines
 
 
 def node_cells(status: "NodeStatus") -> list["Text"]:

@@ -1,11 +1,38 @@
-"""The progress bar of `import`, on stderr; imported only on a terminal."""
+"""Progress on stderr, of `import` and `scrub`; imported only on a terminal."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from .output import size_text
+
+if TYPE_CHECKING:
+    from ...api.proto.ringhold.v1.cluster_pb2 import ScrubProgress
+
+
+@contextmanager
+def scrub_progress(node: str) -> "Iterator[Callable[[ScrubProgress], None]]":
+    """Shows how many groups of a node are read; the yielded function is told each report."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f} of {task.total:.0f} groups"),
+        TextColumn("{task.fields[read]}, {task.fields[damaged]} damaged"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(node, total=1, read="0 B", damaged=0)
+        damaged = 0
+
+        def tell(message: "ScrubProgress") -> None:
+            nonlocal damaged
+            damaged += len(message.damage)
+            read = size_text(message.bytes)
+            progress.update(task, completed=message.groups, total=message.groups_in_all, read=read, damaged=damaged)
+
+        yield tell
 
 
 @contextmanager

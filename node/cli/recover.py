@@ -183,9 +183,11 @@ def refuse_safe(unsafe: bool) -> None:
 
 
 def ask(plan: "Plan", yes: bool) -> None:
-    """Have the operator type the cluster's name."""
+    """Have the operator type the cluster's name, knowing whose engines have lost data."""
     name = plan.topology.cluster_name
-    if not yes and typer.prompt(f"To go on, type the cluster's name, {name}", err=True) != name:
+    losses = ", ".join(sorted(plan.losses))
+    onward = f"To go on with what the engine of {losses} has left" if losses else "To go on"
+    if not yes and typer.prompt(f"{onward}, type the cluster's name, {name}", err=True) != name:
         raise CommandFailed("nothing was changed: that is not the cluster's name")
 
 

@@ -9,10 +9,14 @@ from ...api.proto.ringhold.storage.v1 import records_pb2 as stored
 
 
 class ReplicaId(NamedTuple):
-    """A replica: its node, and the index of the entry that added it (0: a founder), so that none is ever used again."""
+    """A replica: its node, and the index of the entry that added it (0: a founder), so that none is ever used again.
+
+    `since`: the generation of the node that had lost the replica before it; 0 if it takes no such place.
+    """
 
     node_id: str
     number: int
+    since: int = 0
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,12 @@ class Configuration:
     @cached_property
     def numbers(self) -> dict[str, int]:
         """The replica's number by its node, of all members."""
-        return dict((*self.voters, *self.learners))
+        return {each.node_id: each.number for each in (*self.voters, *self.learners)}
+
+    @cached_property
+    def members(self) -> dict[str, ReplicaId]:
+        """Voters and learners by their nodes."""
+        return {each.node_id: each for each in (*self.voters, *self.learners)}
 
     def rank(self, node_id: str) -> int:
         """The place of a voter in the order of leading; after all of them for others."""
@@ -45,20 +54,31 @@ class Configuration:
         """Whether at most one voter differs, so that any two majorities share a voter (section 4.1)."""
         return len(set(self.voters) ^ set(before.voters)) <= 1 and len(self.voters) > 0
 
+    def replacing(self, gone: ReplicaId, number: int, since: int) -> "Configuration":
+        """With a learner on the same node in place of a member that is gone: at most one voter differs (4.1)."""
+        learners = [each for each in self.learners if each != gone]
+        return Configuration(
+            tuple(each for each in self.voters if each != gone), (*learners, ReplicaId(gone.node_id, number, since))
+        )
+
+    def promoting(self, learner: ReplicaId) -> "Configuration":
+        """With a learner among the voters, as the last to lead."""
+        return Configuration((*self.voters, learner), tuple(each for each in self.learners if each != learner))
+
     def encode(self) -> stored.Configuration:
-        return stored.Configuration(voters=members(self.voters), learners=members(self.learners))
+        return stored.Configuration(voters=encoded(self.voters), learners=encoded(self.learners))
 
     @staticmethod
-    def decode(encoded: stored.Configuration) -> "Configuration":
-        return Configuration(replicas(encoded.voters), replicas(encoded.learners))
+    def decode(configuration: stored.Configuration) -> "Configuration":
+        return Configuration(decoded(configuration.voters), decoded(configuration.learners))
 
 
-def members(ids: Iterable[ReplicaId]) -> list[stored.Member]:
-    return [stored.Member(node_id=each.node_id, replica_id=each.number) for each in ids]
+def encoded(ids: Iterable[ReplicaId]) -> list[stored.Member]:
+    return [stored.Member(node_id=each.node_id, replica_id=each.number, since=each.since) for each in ids]
 
 
-def replicas(encoded: Iterable[stored.Member]) -> tuple[ReplicaId, ...]:
-    return tuple(ReplicaId(each.node_id, each.replica_id) for each in encoded)
+def decoded(members: Iterable[stored.Member]) -> tuple[ReplicaId, ...]:
+    return tuple(ReplicaId(each.node_id, each.replica_id, each.since) for each in members)
 
 
 def founders(node_ids: Sequence[str]) -> Configuration:

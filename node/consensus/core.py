@@ -13,16 +13,19 @@ from math import inf
 from typing import Any, Generic, TypeVar
 
 from ...api.proto.ringhold.internal.v1.peer_pb2 import RaftKind, RaftMessage
-from ...api.proto.ringhold.storage.v1.records_pb2 import HardState, LogEntry
+from ...api.proto.ringhold.storage.v1.records_pb2 import LogEntry
 from .configuration import Configuration
+from .configuration_log import Configurations
 from .election import Election
+from .follower import Follower
 from .leadership import Leadership
-from .log import Entry, made, received
+from .log import Entry, made
 from .messages import (
     APPEND,
     APPENDED,
-    CONFIRM,
     CONFIRMED,
+    OF_LEADER,
+    OFFER,
     PRE_VOTE,
     PRE_VOTED,
     STEPPED_DOWN,
@@ -31,10 +34,10 @@ from .messages import (
     Outbound,
 )
 from .proposals import LogTime, Opened, Proposals
-from .states import Committed, Freshness, Recovered, Rng, Role, Writes
+from .states import Committed, Freshness, LogBounds, Recovered, Rng, Role, Writes
 from .support import SUPPORT_S, Support
+from .unwritten import ALL, Unwritten
 
-ALL = 1 << 62
 ANSWERS = (APPENDED, PRE_VOTED, VOTED, CONFIRMED)
 
 Ticket = TypeVar("Ticket")
@@ -53,48 +56,51 @@ class Replica(Generic[Ticket]):
         *,
         may_vote_from: float,
         leases: bool = True,
+        bounds: LogBounds | None = None,
     ) -> None:
         """`may_vote_from`: until then the replica is bound by what it may have promised before a restart."""
         self.group = group
         self.node_id = node_id
         self.number = recovered.number
-        self.term = recovered.hard_state.term
+        # A snapshot may be stored a moment before the term that came with it, in which nothing was promised then.
+        self.term = max(recovered.hard_state.term, recovered.log.last_term)
         self.role = Role.FOLLOWER
         self.leader: str | None = None
         self.office: Leadership[Ticket] | None = None
         self.support = support
         self.uses_leases = leases
+        self.is_healthy = recovered.is_healthy
+        self.offer: str | None = None
+        """Who has offered a snapshot that is needed here."""
         self.log = recovered.log
+        self.bounds = bounds or LogBounds()
         self.applied_index = self.commit_index = recovered.applied_index
-        self.durable_index = recovered.log.last_index
         self.everywhere = 0
         self.freshness = Freshness()
         self.outbox: list[Outbound] = []
         self.confirmed: list[Ticket] = []
         self.unconfirmed: list[Ticket] = []
         self.proposals: Proposals[Ticket] = Proposals()
-        self.voted_for = recovered.hard_state.voted_for
+        self.voted_for = recovered.hard_state.voted_for if self.term == recovered.hard_state.term else ""
         self.election: Election[Ticket] = Election(self, rng, may_vote_from)
-        self._configurations = list(recovered.configurations)
+        self.following: Follower[Ticket] = Follower(self)
+        self.unwritten = Unwritten(recovered.log)
+        self.configurations = Configurations(recovered.configurations)
         self._log_time = LogTime(recovered.log_time_ms)
-        self._followed_epoch = 0
+        self.followed_epoch = 0
         self._leader_heard = -inf
         self._taken_index = recovered.applied_index
-        self._written_index = recovered.log.last_index
-        self._removed = range(0)
-        self._hard_state_is_dirty = False
-        self.after_sync: list[Outbound] = []
 
     # What it knows
 
     @property
     def configuration(self) -> Configuration:
         """The newest one in the log: it is valid as soon as it is appended (4.1)."""
-        return self._configurations[-1][1]
+        return self.configurations.newest
 
     @property
     def configuration_index(self) -> int:
-        return self._configurations[-1][0]
+        return self.configurations.newest_index
 
     @property
     def leads(self) -> bool:
@@ -107,12 +113,15 @@ class Replica(Generic[Ticket]):
     @property
     def is_sole_voter(self) -> bool:
         """Whether nobody else votes, whichever of the configurations that may still be undone turns out to be valid."""
-        return all(each.voting_nodes == (self.node_id,) for _, each in self._configurations)
+        return self.configurations.all_vote_by(self.node_id)
 
     @property
     def may_stand(self) -> bool:
-        """A replica that its newest configuration removes may be needed until that is committed (4.2.2)."""
-        return any(self.node_id in each.voting_nodes for _, each in self._configurations)
+        """A replica that its newest configuration removes may be needed until that is committed (4.2.2).
+
+        One whose rows can't be used would lead for nothing: it could neither answer nor help those that lack log.
+        """
+        return self.is_healthy and self.configurations.any_votes_by(self.node_id)
 
     @property
     def has_applied_own_term(self) -> bool:
@@ -121,7 +130,7 @@ class Replica(Generic[Ticket]):
         What this term acknowledged was applied here first, and what is committed and not applied here was acknowledged
         to nobody. So rows that are read once this is true, by a leader who is sure of his office, are not stale.
         """
-        return self.office is not None and self.applied_index >= self.office.began_index
+        return self.office is not None and self.is_healthy and self.applied_index >= self.office.began_index
 
     @property
     def is_handing_over(self) -> bool:
@@ -129,8 +138,7 @@ class Replica(Generic[Ticket]):
 
     def may_read(self, now: float) -> bool:
         """Whether the applied rows may be read at once as the newest."""
-        office = self.office
-        return office is not None and self.applied_index >= office.began_index and office.has_lease(now)
+        return self.office is not None and self.has_applied_own_term and self.office.has_lease(now)
 
     def log_time_ms(self, now: float) -> int:
         """Newest log time in the log plus the time in office: never goes back while this replica leads."""
@@ -139,18 +147,19 @@ class Replica(Generic[Ticket]):
     @property
     def has_work(self) -> bool:
         """Whether a tick would find something to store or to send."""
-        return bool(
-            self.outbox
-            or self.after_sync
-            or self._hard_state_is_dirty
-            or self._written_index < self.log.last_index
-            or (self.proposals.open and not self.is_handing_over)
-        )
+        return bool(self.outbox or self.unwritten or (self.proposals.open and not self.is_handing_over))
+
+    @property
+    def durable_index(self) -> int:
+        """How much of the log is durable here."""
+        return self.unwritten.durable_index
 
     @property
     def committed_left(self) -> int:
         """How many committed entries `take_committed` would give."""
-        return max(0, min(self.commit_index, self._written_index) - self._taken_index)
+        if not self.is_healthy:
+            return 0
+        return max(0, min(self.commit_index, self.unwritten.index) - self._taken_index)
 
     # What the shell asks of it
 
@@ -163,8 +172,7 @@ class Replica(Generic[Ticket]):
         """Append a new configuration; False, and nothing appended, unless that is allowed now.
 
         One change at a time, each by one voter (4.1), only after this term has committed an entry (Ongaro's correction
-        of 2015 to 4.1), and only if the configuration is still the one that the change was made for (DESIGN 8.2). New
-        members need the log from its beginning, so there can be none once it was dropped.
+        of 2015 to 4.1), and only if the configuration is still the one that the change was made for (DESIGN 8.2).
         """
         office = self.office
         may_change = (
@@ -173,12 +181,11 @@ class Replica(Generic[Ticket]):
             and self.commit_index >= max(office.began_index, self.configuration_index)
             and expected_index == self.configuration_index
             and configuration.follows_by_one_step(self.configuration)
-            and (self.log.first_index == 0 or configuration.numbers.keys() <= self.configuration.numbers.keys())
         )
         if office is None or not may_change:
             return False
         entry = LogEntry(term=self.term, log_time_ms=self.log_time_ms(now), configuration=configuration.encode())
-        self._append(made(self.log.last_index + 1, entry))
+        self.append(made(self.log.last_index + 1, entry))
         office.members_changed(now)
         office.replicate(now)
         return True
@@ -199,7 +206,6 @@ class Replica(Generic[Ticket]):
         """Hand the leadership to another voter, once it has the whole log (3.10)."""
         assert self.office is not None, "only a leader hands over"
         assert successor in self.configuration.voting_nodes
-        assert successor != self.node_id
         self.office.begin_handover(successor, now)
 
     def take_writes(self, now: float, weight_max: int, bytes_max: int) -> Writes | None:
@@ -208,33 +214,24 @@ class Replica(Generic[Ticket]):
             if self.proposals.open and self.office.handover is None:
                 self._append_open(now, weight_max, bytes_max)
             self.office.replicate(now)  # before the own sync (10.2.1): the own copy counts when it is durable
-        messages, self.after_sync = self.after_sync, []
-        if self._written_index == self.log.last_index and not self._hard_state_is_dirty and not self._removed:
-            self.outbox += messages  # all that they rest on is durable already
+        writes_nothing = self.unwritten.is_only_messages
+        writes = self.unwritten.take(self.term, self.voted_for)
+        if writes_nothing:
+            self.outbox += writes.messages  # all that they rest on is durable already
             return None
-        hard_state = HardState(term=self.term, voted_for=self.voted_for) if self._hard_state_is_dirty else None
-        entries = self.log.entries(self._written_index + 1, self.log.last_index, ALL)
-        removed, self._removed = self._removed, range(0)
-        self._hard_state_is_dirty = False
-        self._written_index = self.log.last_index
-        return Writes(entries, removed, hard_state, messages, (self.term, self.log.last_index, self.log.last_term))
+        return writes
 
     def _append_open(self, now: float, weight_max: int, bytes_max: int) -> None:
         taken = self.proposals.take_open(weight_max, bytes_max)
         commands = [opened.command for opened in taken]
         entry = LogEntry(term=self.term, log_time_ms=self.log_time_ms(now), commands=commands)
         self.proposals.appended[self.log.last_index + 1] = [opened.ticket for opened in taken]
-        self._append(made(self.log.last_index + 1, entry))
+        self.append(made(self.log.last_index + 1, entry))
 
     def persisted(self, mark: tuple[int, int, int], now: float) -> None:
-        """What `take_writes` gave with this mark is durable.
-
-        If the last entry is still there, with its term, all before it is durable too (log matching, 3.5); if it was
-        replaced meanwhile, what replaced it is not durable yet.
-        """
+        """What `take_writes` gave with this mark is durable."""
         term, index, entry_term = mark
-        if self.log.term(index) == entry_term:
-            self.durable_index = max(self.durable_index, index)
+        self.unwritten.persisted(index, entry_term)
         if self.role is Role.CANDIDATE and term == self.term:
             self.election.own_vote_is_durable(now)
         if self.office is not None:
@@ -245,8 +242,8 @@ class Replica(Generic[Ticket]):
 
         Only those that storage has: rows must never be ahead of the own log, or a crash would leave a gap between them.
         """
-        last = min(self.commit_index, self._written_index)
-        if last <= self._taken_index:
+        last = min(self.commit_index, self.unwritten.index)
+        if last <= self._taken_index or not self.is_healthy:
             return []
         entries = self.log.entries(self._taken_index + 1, last, ALL)
         self._taken_index = last
@@ -256,8 +253,7 @@ class Replica(Generic[Ticket]):
         """The state machine has applied everything up to `index`."""
         assert self.applied_index <= index <= self.commit_index, "applied past the commit index"
         self.applied_index = index
-        while len(self._configurations) > 1 and self._configurations[1][0] <= index:
-            del self._configurations[0]
+        self.configurations.apply(index)
         self.log.forget(index)
         if self.office is not None:
             self.office.advance_reads(now)
@@ -289,8 +285,40 @@ class Replica(Generic[Ticket]):
         return True
 
     def droppable(self) -> int:
-        """The log is not needed before this index: every member has that entry durably, and it is applied here."""
-        return min(self.everywhere, self.applied_index)
+        """The log is not needed before this index: every member has that entry durably, and it is applied here.
+
+        Or it has passed its bounds: then who needs more gets a snapshot, and what follows one that is under way stays.
+        """
+        bound = self.log.overflow(self.bounds.entries_max, self.bounds.bytes_max)
+        if self.office is not None:
+            bound = min(bound, self.office.needed_from())
+        return min(self.applied_index, max(self.everywhere, bound))
+
+    def give_up_rows(self) -> None:
+        """The rows can't be used any more, log and vote can: nothing is read or applied until a snapshot is there.
+
+        A leader answers nobody from now on, and hands over. What it has appended may still be committed.
+        """
+        self.is_healthy = False
+        self.election.call_off()
+        self.role = Role.FOLLOWER if self.office is None else self.role
+        self.following.tell_needs()
+        self.proposals.leave_office()
+        if self.office is not None:
+            self.unconfirmed += self.office.reads.take_all()
+
+    def retire(self, now: float) -> None:
+        """This replica speaks no more: whoever waits for it is told, and its followers are, if it leads."""
+        self._become_follower(self.term, None, now)
+        self.proposals.leave_office()
+
+    def begin_from(self, index: int, log_time_ms: int) -> None:
+        """The rows are good, and have everything applied up to `index`."""
+        self.commit_index = max(self.commit_index, index)
+        self.applied_index = self._taken_index = index
+        self.is_healthy = True
+        self.offer = None
+        self._log_time.saw(log_time_ms)
 
     # Messages
 
@@ -303,11 +331,8 @@ class Replica(Generic[Ticket]):
         kind = message.kind
         if message.term < self.term and kind not in (PRE_VOTE, PRE_VOTED):
             self._answer_stale(source, message)
-        elif kind == APPEND:
-            self._append_received(source, message, now, sent_after)
-        elif kind == CONFIRM:
-            self._follow(source, now)
-            self.reply(source, message, CONFIRMED, round=message.round)
+        elif kind in OF_LEADER:
+            self._leader_spoke(source, message, now, sent_after)
         elif kind in (APPENDED, CONFIRMED):
             if self.office is not None:
                 self.office.answered(source, message, now)
@@ -315,6 +340,20 @@ class Replica(Generic[Ticket]):
             self._lose_leader(now)
         else:
             self.election.step(source, message, now)
+
+    def _leader_spoke(self, source: str, message: RaftMessage, now: float, sent_after: float | None) -> None:
+        self.follow(source, now)
+        if message.kind == APPEND:
+            self.following.append_received(source, message, sent_after)
+        elif message.kind == OFFER:
+            self.following.offer_received(source, message)
+        else:
+            self.reply(source, message, CONFIRMED, round=message.round)
+
+    def member_gone(self, source: str, message: RaftMessage, now: float) -> None:
+        """A node says that its replica of that id never speaks again. Of use to a leader; others will be told, too."""
+        if self.office is not None:
+            self.office.member_gone(source, message, now)
 
     def _is_meant(self, source: str, message: RaftMessage) -> bool:
         """Whether both ids are right: a replica that was here or there before, or will be, is another one.
@@ -329,7 +368,7 @@ class Replica(Generic[Ticket]):
         """Move to the message's later term (figure 2, all servers); False: the message is not to be heard."""
         if message.kind == PRE_VOTE or (message.kind == PRE_VOTED and not message.rejected):
             return True  # about a term that nobody has yet (9.6)
-        is_of_leader = message.kind in (APPEND, CONFIRM)
+        is_of_leader = message.kind in OF_LEADER
         if not is_of_leader and not message.transfer and self._clings_to_term(source, message.kind, now):
             return False
         self._become_follower(message.term, source if is_of_leader else None, now)
@@ -350,7 +389,7 @@ class Replica(Generic[Ticket]):
         It may lead this very term by the time it hears of it; so this must not look like an answer to what it sent in
         this term: that it is followed, or where the logs differ.
         """
-        if message.kind in (APPEND, CONFIRM, VOTE):
+        if message.kind in (*OF_LEADER, VOTE):
             self.reply(source, message, VOTED, rejected=True)
 
     # Terms and offices
@@ -362,7 +401,7 @@ class Replica(Generic[Ticket]):
         """
         if self.leader is None:
             return False
-        promised_until = self.support.promised_until(self.leader, self._followed_epoch)
+        promised_until = self.support.promised_until(self.leader, self.followed_epoch)
         return now < max(promised_until, self._leader_heard + SUPPORT_S)
 
     def take_office(self, now: float) -> None:
@@ -373,20 +412,24 @@ class Replica(Generic[Ticket]):
         self._log_time.take_office(now)
         self.office = Leadership(self, now)
         # An entry of the own term commits what earlier terms left, which no counting of copies may do (3.6.2).
-        self._append(made(self.log.last_index + 1, LogEntry(term=self.term, log_time_ms=self.log_time_ms(now))))
+        self.append_time(now)
         self.office.replicate(now)
+
+    def append_time(self, now: float) -> None:
+        """An entry that says nothing but its term and its log time."""
+        self.append(made(self.log.last_index + 1, LogEntry(term=self.term, log_time_ms=self.log_time_ms(now))))
 
     def begin_candidacy(self) -> None:
         """Be a candidate of the next term, with the own vote (3.4)."""
         self.term += 1
         self.voted_for = self.node_id
-        self._hard_state_is_dirty = True
+        self.unwritten.vote_changed = True
         self.role = Role.CANDIDATE
         self.leader = None
 
     def vote_for(self, candidate: str) -> None:
         """Give the one vote of this term, durably before it is told."""
-        self._hard_state_is_dirty |= self.voted_for != candidate
+        self.unwritten.vote_changed |= self.voted_for != candidate
         self.voted_for = candidate
 
     def _become_follower(self, term: int, leader: str | None, now: float) -> None:
@@ -399,80 +442,36 @@ class Replica(Generic[Ticket]):
         if term > self.term:
             self.term = term
             self.voted_for = ""
-            self._hard_state_is_dirty = True
+            self.unwritten.vote_changed = True
         self.role = Role.FOLLOWER
         self.leader = leader
-        self._followed_epoch = 0
+        self.followed_epoch = 0
         self.election.call_off()
 
-    def step_down(self, now: float) -> None:
-        """Lead no more, and say so."""
-        self._become_follower(self.term, None, now)
+    def step_down(self, now: float, term: int = 0) -> None:
+        """Lead no more, and say so. `term`: one that is known of without knowing who leads it."""
+        self._become_follower(max(term, self.term), None, now)
 
     def _lose_leader(self, now: float) -> None:
         """Nobody leads this group that this replica knows of."""
         self._become_follower(self.term, None, now)
         self.election.put_off(now)
 
-    # The follower's log
+    # What following and leading have in common
 
-    def _follow(self, leader: str, now: float) -> None:
+    def follow(self, leader: str, now: float) -> None:
         """There is one leader per term (3.2), and this is it; from now on this node's support binds the replica."""
         assert not self.leads, "two leaders in one term"
         if self.role is not Role.FOLLOWER or self.leader != leader:
             self._become_follower(self.term, leader, now)
-        self._followed_epoch = self.support.epoch(leader)
+        self.followed_epoch = self.support.epoch(leader)
         self._leader_heard = now
         self.election.call_off()
 
-    def _append_received(self, source: str, message: RaftMessage, now: float, sent_after: float | None) -> None:
-        """Figure 2, AppendEntries. Entries up to the commit index are in every leader's log, so they need no check."""
-        self._follow(source, now)
-        last_new = message.index + len(message.entries)
-        if message.index > self.commit_index and self.log.term(message.index) != message.log_term:
-            self._refuse(source, message)
-            return
-        for index, encoded in enumerate(message.entries, message.index + 1):
-            if index > self.commit_index:
-                self._take_entry(received(index, encoded))
-        self.everywhere = max(self.everywhere, message.everywhere)
-        # Beyond the last entry of the message the logs may differ (figure 2, AppendEntries, rule 5).
-        self.commit_index = max(self.commit_index, min(message.commit, last_new))
-        if sent_after is not None and not message.unleased and message.commit <= last_new:
-            self.freshness.vouched(message.commit, sent_after)
-        if not message.silent:
-            self.reply(source, message, APPENDED, index=max(last_new, self.commit_index))
-
-    def _refuse(self, source: str, message: RaftMessage) -> None:
-        hint = self.log.last_of_term_at_most(message.index, message.log_term)
-        hint_term = self.log.term(hint) or 0
-        self.reply(source, message, APPENDED, rejected=True, index=message.index, hint=hint, log_term=hint_term)
-
-    def _take_entry(self, entry: Entry) -> None:
-        """Append what is not there; what contradicts the leader goes, with all after it (3.5)."""
-        if entry.index <= self.log.last_index:
-            if self.log.term(entry.index) == entry.term:
-                return
-            self._truncate(entry.index)
-        self._append(entry)
-
-    def _truncate(self, index: int) -> None:
-        assert index > self.commit_index, "a committed entry would be removed"
-        stored_end = max(self._written_index + 1, self._removed.stop)
-        if index < stored_end:
-            start = min(index, self._removed.start) if self._removed else index
-            self._removed = range(start, stored_end)
-        self._written_index = min(self._written_index, index - 1)
-        self.durable_index = min(self.durable_index, index - 1)
-        self.log.truncate(index)
-        while self._configurations[-1][0] >= index:
-            self._configurations.pop()  # the one before is valid again (4.1)
-
-    def _append(self, entry: Entry) -> None:
+    def append(self, entry: Entry) -> None:
         self.log.append(entry)
         self._log_time.saw(entry.content.log_time_ms)
-        if entry.content.HasField("configuration"):
-            self._configurations.append((entry.index, Configuration.decode(entry.content.configuration)))
+        self.configurations.append(entry)
 
     # Messages to others
 
@@ -486,7 +485,8 @@ class Replica(Generic[Ticket]):
         message.target_replica = asked.source_replica  # which this log may not know yet
         if kind in (APPENDED, CONFIRMED):
             message.epoch = self.support.epoch(target)
-        self.after_sync.append(Outbound(target, message))
+        message.needs_snapshot = kind == APPENDED and self.following.needs_snapshot
+        self.unwritten.messages.append(Outbound(target, message))
 
     def message(self, target: str, kind: RaftKind, *, term: int | None = None, **fields: Any) -> RaftMessage:
         """A message of this replica, of its term unless another is given."""

@@ -149,7 +149,9 @@ class Election(Generic[Ticket]):
 
     def _timeout_now_received(self, source: str, message: RaftMessage, now: float) -> None:
         """The leader hands over: stand at once, without pre-vote (3.10). A late one finds another log or leader."""
-        if self._replica.leader == source and message.index == self._replica.log.last_index and self._replica.is_voter:
+        replica = self._replica
+        is_able = replica.is_voter and replica.is_healthy
+        if is_able and replica.leader == source and message.index == replica.log.last_index:
             self._stand(now, transfer=True)
 
     def _stand(self, now: float, *, transfer: bool) -> None:
@@ -157,7 +159,7 @@ class Election(Generic[Ticket]):
         self._replica.begin_candidacy()
         self._votes = {}
         self._stands_at = inf  # the candidacy begins when the own vote is durable and the others are asked
-        self._ask_for_votes(VOTE, self._replica.term, self._replica.after_sync, transfer=transfer)
+        self._ask_for_votes(VOTE, self._replica.term, self._replica.unwritten.messages, transfer=transfer)
 
     def _ask_for_votes(self, kind: RaftKind, term: int, out: list[Outbound], *, transfer: bool) -> None:
         last_index, last_term = self._replica.log.last_index, self._replica.log.last_term

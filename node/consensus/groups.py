@@ -5,29 +5,32 @@ Here are the groups as the rest of the node sees them, with their timers; the ti
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil, inf
 
-from ...api.errors import DataLoss, Overloaded, Unavailable
+from ...api.errors import DataLoss, Unavailable
 from ...api.limits import KIB, MIB, too_large
 from ...api.proto.ringhold.internal.v1.peer_pb2 import Beat, RaftMessage
-from ...api.proto.ringhold.storage.v1.records_pb2 import GroupState
 from ...ring.topology import SYSTEM_GROUP, partition_of_group
 from .. import keyspace
 from ..clock import Clock
 from ..machine.dedupe import DEDUPE_WINDOW_MS
-from ..machine.machine import Machine, load_state
+from ..machine.machine import Machine
+from ..replica_record import HEALTHY
 from ..storage.engine import Engine, View
 from ..storage.envelope import Damaged, unseal
 from .applying import Applier, SliceConfig
 from .core import Replica
 from .handover import Handovers, disk_full
 from .heart import Heart
-from .recovery import recovered
+from .hosting import Hosting, MakeMachine
+from .messages import GONE
+from .repair import Repairs
+from .states import LogBounds, Recovered
 from .support import BEAT_S, DRIFT_MAX, RESTART_HOLD_S, Support
 from .tickets import Admission, AnchorOutOfRange, Applied, NotLeader, ReadAnswer, Waiting
-from .ticks import LeaderListener, Ticks, Wire, not_leader
+from .ticks import LeaderListener, OfferListener, Ticks, Wire, not_leader
 
 ANCHOR_AHEAD_MS_MAX = 24 * 3600 * 1000
 """How far an anchor may lie ahead of the log time, which falls back when an idle group changes its leader."""
@@ -51,7 +54,7 @@ class GroupsConfig:
     commands_waiting_max, bytes_waiting_max: commands without an outcome on this node; more are refused as overload.
     bytes_per_tick_max: stored by all groups together in one write; groups that find no room wait for the next tick.
     answer_bytes_max: rows read for one batch from one group; more are refused, for answers have a limit too.
-    log_entries_max: of one group. The log is kept while a member lacks it; a group whose log is full takes no commands.
+    log: how much of its log each group keeps for members that are behind.
     leases: False: every read asks a majority, as it must where a hypervisor may stop the clock (DESIGN section 7).
     """
 
@@ -59,7 +62,7 @@ class GroupsConfig:
     bytes_waiting_max: int = 64 * MIB
     bytes_per_tick_max: int = 512 * KIB
     answer_bytes_max: int = 3 * MIB
-    log_entries_max: int = 1_000_000
+    log: LogBounds = field(default_factory=LogBounds)
     leases: bool = True
     slices: SliceConfig = field(default_factory=SliceConfig)
 
@@ -92,6 +95,10 @@ class Groups:
             engine, clock, self._replicas, self._applier, self._admission, self._config.bytes_per_tick_max
         )
         self._ticks.leader_listeners.append(self._leader_changed)
+        self.hosting = Hosting(
+            engine, clock, self._replicas, self._applier, self._ticks, self._make_replica, generation
+        )
+        self.repairs = Repairs(engine, self._replicas, self.hosting.records)
         self._peers: Sequence[str] = ()
         self._calm_at = -inf
         self._closed = False
@@ -124,28 +131,33 @@ class Groups:
         """Call `listener(group, leader or None, term)` whenever a replica here learns who leads."""
         self._ticks.leader_listeners.append(listener)
 
-    def open(self, group: int, make_machine: Callable[[int, GroupState], Machine], *, is_new: bool = False) -> None:
+    def on_offer(self, listener: OfferListener) -> None:
+        """Call `listener(group, leader)` whenever a leader offers a snapshot that a replica here needs."""
+        self._ticks.on_offer = listener
+
+    def open(self, group: int, make_machine: MakeMachine, *, is_new: bool = False) -> None:
         """Take up the replica of a group from what the engine holds. `is_new`: it was founded in this process.
 
         What was there before may be bound by promises that were forgotten, so it waits before it votes (DESIGN
-        section 7). Raises Damaged.
+        section 7).
         """
-        state = load_state(self._engine, group)
-        found = recovered(self._engine, group, self._node_id, state)
-        self._applier.machines[group] = make_machine(group, state)
-        replica: Replica[Waiting] = Replica(
+        self.hosting.open(group, make_machine, -inf if is_new else self._may_vote_from)
+        replica = self._replicas.get(group)
+        if replica is not None and replica.is_sole_voter:
+            replica.campaign(self._clock.now())
+            self._ticks.settle(replica)
+
+    def _make_replica(self, group: int, found: Recovered, may_vote_from: float) -> Replica[Waiting]:
+        return Replica(
             group,
             self._node_id,
             found,
             self._support,
             self._rng,
-            may_vote_from=-inf if is_new else self._may_vote_from,
+            may_vote_from=may_vote_from,
             leases=self._config.leases,
+            bounds=self._config.log,
         )
-        self._replicas[group] = replica
-        if replica.is_sole_voter:
-            replica.campaign(self._clock.now())
-            self._ticks.settle(replica)
 
     # What others ask
 
@@ -159,6 +171,28 @@ class Groups:
         now = self._clock.now()
         return [group for group, replica in self._replicas.items() if replica.may_read(now)]
 
+    def is_healthy(self, group: int) -> bool:
+        """Whether a replica of the group is here whose rows can be used."""
+        replica = self._replicas.get(group)
+        return replica is not None and replica.is_healthy
+
+    def is_lost(self, group: int) -> bool:
+        """Whether this node had, may have had or was to have a copy of the group, and has none that is good."""
+        record = self.hosting.records.get(group)
+        return record.status != HEALTHY if record is not None else self.hosting.reborn_since > 0
+
+    def row_damaged(self, group: int, reason: str) -> bool:
+        """A row of the group can't be read here: the rows are given up, to be rebuilt from another replica's.
+
+        False, and nothing changes, if this is the sole voter: nobody else has the rows, and most of them are good.
+        """
+        replica = self._replicas.get(group)
+        if replica is not None and replica.is_sole_voter:
+            return False
+        if replica is not None:
+            self.hosting.rows_damaged(group, reason)
+        return True
+
     @property
     def leaderless(self) -> int:
         """How many replicas here know of no leader."""
@@ -166,8 +200,13 @@ class Groups:
 
     @property
     def longest_log(self) -> int:
-        """Entries of the longest log here: it grows while a replica is away, up to `log_entries_max`."""
+        """Entries of the longest log here: it grows while a replica is away, up to its bounds."""
         return max((replica.log.last_index - replica.log.first_index for replica in self._replicas.values()), default=0)
+
+    @property
+    def log_bytes(self) -> int:
+        """Of the entries of all logs here."""
+        return sum(replica.log.bytes for replica in self._replicas.values())
 
     @property
     def commands_waiting(self) -> int:
@@ -213,7 +252,7 @@ class Groups:
     def is_leader(self, group: int) -> bool:
         """Whether the replica here leads, or believes so: it takes commands, and reads once they are confirmed."""
         replica = self._replicas.get(group)
-        return replica is not None and replica.leads
+        return replica is not None and replica.leads and replica.is_healthy
 
     def leads(self, group: int) -> bool:
         """Whether this node may answer reads of the group now: the clock is looked at before any row is."""
@@ -226,7 +265,7 @@ class Groups:
         Raises NotLeader. Waits for as long as no majority answers: the caller sets the time.
         """
         replica = self._replicas.get(group)
-        if replica is None or not replica.leads:
+        if replica is None or not replica.leads or not replica.is_healthy:
             raise self._not_leader(group)
         ticket = Waiting(asyncio.get_running_loop().create_future(), 0)
         replica.confirm(ticket, self._clock.now())
@@ -234,7 +273,10 @@ class Groups:
         await ticket.future
 
     def read(self, group: int, keys: Sequence[bytes]) -> ReadAnswer:
-        """The newest rows under `keys`, for a group that `leads`. Raises NotLeader, DataLoss, InvalidRequest."""
+        """The newest rows under `keys`, for a group that `leads`. Raises NotLeader, DataLoss, InvalidRequest.
+
+        NotLeader also if one of them is damaged, for then the group's rows are given up; DataLoss in a sole voter.
+        """
         now = self._clock.now()
         replica = self._replicas.get(group)
         if replica is None or not replica.may_read(now):
@@ -247,15 +289,15 @@ class Groups:
         Raises NotLeader if the office was lost in that very moment: a follower may apply what its new leader has not
         applied yet, and nobody must be shown that before it is sure to be seen by all. Also DataLoss, InvalidRequest.
         """
-        replica = self._replicas[group]
-        if not replica.has_applied_own_term:
+        replica = self._replicas.get(group)
+        if replica is None or not replica.has_applied_own_term:
             raise self._not_leader(group)
         return ReadAnswer(self._rows(group, keys), replica.term, replica.log_time_ms(self._clock.now()))
 
     def read_stale(self, group: int, keys: Sequence[bytes]) -> ReadAnswer:
-        """The rows that this replica has. Raises NotLeader if there is none here, DataLoss, InvalidRequest."""
+        """The rows that this replica has. Raises NotLeader if there is no good one here, DataLoss, InvalidRequest."""
         replica = self._replicas.get(group)
-        if replica is None:
+        if replica is None or not replica.is_healthy:
             raise self._not_leader(group)
         now = self._clock.now()
         return ReadAnswer(self._rows(group, keys), replica.term, replica.log_time_ms(now), self.behind_ms(group))
@@ -264,10 +306,10 @@ class Groups:
         """How old the rows here may be, at most; None if nobody has vouched for them yet.
 
         Since a moment of this clock after which the leader, by a lease, named a commit index that is applied here. The
-        clocks' difference is added, for whoever measures by another one. Raises NotLeader if there is no replica here.
+        clocks' difference is added, for whoever measures by another one. Raises NotLeader if there is no good one here.
         """
         replica = self._replicas.get(group)
-        if replica is None:
+        if replica is None or not replica.is_healthy:
             raise self._not_leader(group)
         now = self._clock.now()
         if replica.may_read(now):
@@ -292,16 +334,13 @@ class Groups:
         if self._closed:
             raise Unavailable("DRAINING", "this node is stopping")
         replica = self._replicas.get(group)
-        if replica is None or not replica.leads:
+        if replica is None or not replica.leads or not replica.is_healthy:
             raise self._not_leader(group)
         if self._is_full and grows and group != SYSTEM_GROUP:
             raise disk_full(self._handovers.has_willing_heir(replica, self._clock.now()))
         log_time_ms = replica.log_time_ms(self._clock.now())
         if not log_time_ms - DEDUPE_WINDOW_MS < anchor_ms <= log_time_ms + ANCHOR_AHEAD_MS_MAX:
             raise AnchorOutOfRange(log_time_ms)
-        if replica.log.last_index - replica.log.first_index >= self._config.log_entries_max:
-            message = f"the log of group {group} is full: a replica has been away for too long"
-            raise Overloaded("LOG_FULL", message, {"retry_after_ms": "1000"})
         waiting = self._admission.admit(len(command))
         replica.propose(command, waiting, mutations)
         self._ticks.touch(group)
@@ -328,9 +367,15 @@ class Groups:
         sent_after = self._support.sent_at(peer_id, heard_beat) if heard_beat else None
         for message in messages:
             replica = self._replicas.get(message.group)
-            if replica is not None:
+            if replica is None or message.target_replica != replica.number:
+                replica = self.hosting.strange(peer_id, message)
+            if replica is None:
+                continue
+            if message.kind == GONE:
+                replica.member_gone(peer_id, message, now)
+            else:
                 replica.step(peer_id, message, now, sent_after)
-                self._ticks.settle(replica)
+            self._ticks.settle(replica)
 
     def beat_received(self, peer_id: str, beat: Beat) -> None:
         now = self._clock.now()
@@ -406,7 +451,9 @@ class Groups:
 
     def _not_leader(self, group: int) -> NotLeader:
         replica = self._replicas.get(group)
-        return NotLeader(group, None, 0) if replica is None else not_leader(replica)
+        if replica is None:
+            return NotLeader(group, None, 0, is_lost=self.is_lost(group))
+        return not_leader(replica)
 
     def _rows(self, group: int, keys: Sequence[bytes]) -> list[bytes | None]:
         if len(keys) == 1:
@@ -417,7 +464,9 @@ class Groups:
         try:
             return [None if sealed is None else unseal(sealed) for sealed in stored]
         except Damaged as error:
-            raise lost(group, error) from error
+            if self.row_damaged(group, f"a row that was read is damaged: {error}"):
+                raise self._not_leader(group) from error
+            raise only_copy_damaged(group, error) from error
 
 
 def check_answer_size(stored: Sequence[bytes | None], bytes_max: int) -> None:
@@ -427,7 +476,7 @@ def check_answer_size(stored: Sequence[bytes | None], bytes_max: int) -> None:
         raise too_large("ANSWER_TOO_LARGE", "the answer to this batch", size, bytes_max)
 
 
-def lost(group: int, error: Damaged) -> DataLoss:
-    """The error of a stored row that is damaged, which this node can't repair."""
-    partition = str(partition_of_group(group))
-    return DataLoss("NO_HEALTHY_REPLICA", f"the copy of this node is damaged: {error}", {"partition": partition})
+def only_copy_damaged(group: int, error: Damaged) -> DataLoss:
+    """The error of a stored row that is damaged, and that nobody else has."""
+    details = {"partition": str(partition_of_group(group)), "records": "some"}
+    return DataLoss("NO_HEALTHY_REPLICA", f"the only copy of a record is damaged: {error}", details)

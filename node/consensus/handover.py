@@ -76,9 +76,10 @@ class Handovers:
         return node != self._node_id and self._support.is_alive(node, now) and not self._support.is_reluctant(node)
 
     def _successor(self, replica: Replica[Any], now: float) -> str | None:
-        if replica.office is None or replica.is_handing_over or not replica.has_applied_own_term:
+        is_ready = replica.has_applied_own_term or not replica.is_healthy
+        if replica.office is None or replica.is_handing_over or not is_ready:
             return None
-        if self.is_reluctant:
+        if self.is_reluctant or not replica.is_healthy:
             if self._not_before.get(replica.group, 0.0) > now + RETURN_AFTER_S:
                 return None
             return self._best(replica, now)
@@ -100,6 +101,7 @@ class Handovers:
             office is not None
             and node in replica.configuration.voting_nodes
             and self._is_willing(node, now)
+            and office.can_lead(node)
             and office.match_of(node) >= replica.commit_index
         )
 

@@ -1,8 +1,9 @@
 """Heartbeats between this node and each other one, and what they tell beside support: who is away, who must be woken.
 
 A beat speaks for all groups at once. Its digest covers the groups that the sender vouches for as their leader, and the
-receiver replicates: if both compute the same, the receiver has all that the sender had when it sent; if they differ
-twice in a row, the sender asks in those groups (DESIGN section 7, docs/protocols/consensus.md).
+receiver replicates, but for those in which it waits for a snapshot, as both know. If both compute the same, the
+receiver has all that the sender had when it sent; if they differ twice in a row, the sender asks in those groups
+(DESIGN section 7, docs/protocols/consensus.md).
 """
 
 from collections.abc import Callable, Iterable
@@ -41,7 +42,7 @@ class Heart:
         beat.digest = digest_of(
             replica
             for replica in self._replicas()
-            if replica.office is not None and peer in replica.configuration.numbers and replica.office.vouches(now)
+            if replica.office is not None and replica.office.can_lead(peer) and replica.office.vouches(now)
         )
         beat.differs = self._differences.setdefault(peer, Difference()).times > 1
         beat.reluctant = reluctant
@@ -57,7 +58,9 @@ class Heart:
         return is_reborn
 
     def _compare(self, peer: str, beat: Beat) -> None:
-        led = [replica for replica in self._replicas() if replica.leader == peer]
+        led = [
+            replica for replica in self._replicas() if replica.leader == peer and not replica.following.needs_snapshot
+        ]
         difference = self._differences.setdefault(peer, Difference())
         if digest_of(led) != beat.digest:
             difference.times += 1

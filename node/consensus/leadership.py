@@ -10,9 +10,9 @@ from math import inf
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ...api.proto.ringhold.internal.v1.peer_pb2 import RaftMessage
-from .configuration import quorum_value
-from .log import Entry
-from .messages import APPEND, APPENDED, CONFIRM, STEPPED_DOWN, TIMEOUT_NOW, Outbound
+from .configuration import Configuration, ReplicaId, quorum_value
+from .log import Entry, EntryLost
+from .messages import APPEND, APPENDED, CONFIRM, OFFER, STEPPED_DOWN, TIMEOUT_NOW, Outbound
 from .progress import BYTES_PER_MESSAGE_MAX, ENTRIES_PER_MESSAGE_MAX, Progress
 from .reads import ReadRounds
 from .support import SUPPORT_S
@@ -28,6 +28,16 @@ ASK_AGAIN_S = 0.2
 
 PROBE_AGAIN_S = 1.0
 """A probe that was not answered by then was lost."""
+
+OFFER_AGAIN_S = 1.0
+"""A member that needs a snapshot is offered one so often, until it has one."""
+
+TIME_ENTRY_S = 6 * 3600.0
+"""The leader of an idle group appends an entry so often, so that its successor's log time is not further behind: an
+anchor that was just learnt must never look as if it lay more than a day ahead."""
+
+SNAPSHOT_SILENT_S = 30.0
+"""A snapshot of which nothing is heard for so long is given up: the log is not kept for it any more."""
 
 Ticket = TypeVar("Ticket")
 
@@ -50,6 +60,7 @@ class Leadership(Generic[Ticket]):
         self.reads: ReadRounds[Ticket] = ReadRounds()
         self.handover: Handover | None = None
         self._quorum_seen = now
+        self._last_entry = (self.began_index, now)
         self._lease_given_up = False
         self._lease_known_until = -inf
         self._progress: dict[str, Progress] = {}
@@ -116,8 +127,20 @@ class Leadership(Generic[Ticket]):
             self.reads.sent_at = now
             self._ask_to_confirm()
         self._note_everywhere()
+        self._keep_time(now)
         for node, progress in self._progress.items():
+            progress.end_snapshot(now)
             self._keep_in_touch(node, progress, now)
+        self.advance_membership(now)
+
+    def _keep_time(self, now: float) -> None:
+        """The log says the time now and then, though nobody has a command (DESIGN section 7, log time)."""
+        last_index, since = self._replica.log.last_index, self._last_entry[1]
+        if last_index != self._last_entry[0]:
+            self._last_entry = (last_index, now)
+        elif now - since >= TIME_ENTRY_S and self.handover is None:
+            self._replica.append_time(now)
+            self.replicate(now)
 
     def say_goodbye(self) -> None:
         """This leader leads no more; nobody needs to wait until support lapses."""
@@ -139,23 +162,28 @@ class Leadership(Generic[Ticket]):
         A new member hears of this leader once the entry that adds it is committed: one that is undone must not have
         made a replica, whose id another entry at that index, or an earlier one, may give again.
         """
-        commit_index = self._replica.commit_index
-        numbers = {node: each for node, each in self._replica.configuration.numbers.items() if each <= commit_index}
+        commit_index, configuration = self._replica.commit_index, self._replica.configuration
+        numbers = {node: each for node, each in configuration.numbers.items() if each <= commit_index}
         self._progress = {node: each for node, each in self._progress.items() if numbers.get(node) == each.number}
         for node, number in numbers.items():
             if node != self._replica.node_id and node not in self._progress:
-                self._progress[node] = Progress(number, self._replica.log.last_index + 1, sent_at=now)
+                progress = self._progress[node] = Progress(number, self._replica.log.last_index + 1, sent_at=now)
+                # A learner may have to be made yet, by an offer; whether it needs one it will say.
+                progress.needs_snapshot = configuration.members[node] in configuration.learners
 
     def replicate(self, now: float) -> None:
         """Send what the members lack, as far as they may be sent anything; equal messages are one object."""
         last = self._replica.log.last_index
         shared: dict[tuple[int, int], tuple[RaftMessage, int, int]] = {}
         for node, progress in self._progress.items():
-            while progress.next <= last and progress.may_send():
+            while progress.next <= last and progress.may_send() and not self._must_offer(progress):
                 key = (progress.next, progress.number)
                 made = shared.get(key)
                 if made is None:
-                    made = shared[key] = self._append_message(progress, now)
+                    made = self._append_message(progress, now)
+                    if made is None:
+                        break
+                    shared[key] = made
                 self._send(node, progress, made, now)
 
     def answered(self, node: str, message: RaftMessage, now: float) -> None:
@@ -171,6 +199,7 @@ class Leadership(Generic[Ticket]):
         if progress is None:
             return
         progress.followed_epoch = message.epoch
+        progress.needs_snapshot = message.needs_snapshot
         if message.rejected:
             self._rejected(node, progress, message, now)
         elif progress.matched(message.index):
@@ -199,7 +228,7 @@ class Leadership(Generic[Ticket]):
     def wake(self, node: str, now: float) -> bool:
         """A member may lack something: ask it where it stands, unless it was sent something just now."""
         progress = self._progress.get(node)
-        if progress is None or now - progress.sent_at < ASK_AGAIN_S:
+        if progress is None or now - progress.sent_at < ASK_AGAIN_S or self._must_offer(progress):
             return False
         progress.probe_again()
         self._ask(node, progress, now)
@@ -222,20 +251,47 @@ class Leadership(Generic[Ticket]):
 
     def _ask(self, node: str, progress: Progress, now: float) -> None:
         """Send a member the entries that it lacks; without any, what tells where it stands."""
-        if progress.may_send():
-            self._send(node, progress, self._append_message(progress, now), now)
+        if self._must_offer(progress):
+            self._offer(node, progress, now)
+        elif progress.may_send():
+            made = self._append_message(progress, now)
+            if made is None:
+                self._offer(node, progress, now)
+            else:
+                self._send(node, progress, made, now)
+
+    def _must_offer(self, progress: Progress) -> bool:
+        """Whether a member can't be helped with entries (chapter 5)."""
+        return progress.needs_snapshot or progress.next <= self._replica.log.first_index
+
+    def _offer(self, node: str, progress: Progress, now: float) -> None:
+        """Offer a snapshot again and again; each answer acknowledges the leader, whatever else it says."""
+        if progress.is_gone:
+            return
+        pause_s = ASK_AGAIN_S if self._counted_until(node) <= now else OFFER_AGAIN_S
+        if now - progress.offered_at >= pause_s:
+            progress.offered_at = progress.sent_at = now
+            since = self._replica.configuration.members[node].since
+            self._replica.send(node, OFFER, index=self._replica.log.first_index, since=since)
 
     def _send(self, node: str, progress: Progress, made: tuple[RaftMessage, int, int], now: float) -> None:
         message, last_sent, size = made
         progress.sent(last_sent, size, message.commit, now)
         self._replica.outbox.append(Outbound(node, message))
 
-    def _append_message(self, progress: Progress, now: float) -> tuple[RaftMessage, int, int]:
-        """The message, the index that it reaches, and the bytes of its entries."""
+    def _append_message(self, progress: Progress, now: float) -> tuple[RaftMessage, int, int] | None:
+        """The message, the index that it reaches, and the bytes of its entries.
+
+        None if the entries can't be read back: they are applied, so the log does without them, and a snapshot helps.
+        """
         before = progress.next - 1
         log = self._replica.log
         last = min(log.last_index, before + ENTRIES_PER_MESSAGE_MAX)
-        entries: Sequence[Entry] = log.entries(progress.next, last, BYTES_PER_MESSAGE_MAX)
+        try:
+            entries: Sequence[Entry] = log.entries(progress.next, last, BYTES_PER_MESSAGE_MAX)
+        except EntryLost:
+            log.drop(self._replica.applied_index)
+            return None
         message = self._append(progress, now)
         message.entries.extend([entry.encoded for entry in entries])
         return message, before + len(entries), sum(len(entry.encoded) for entry in entries)
@@ -244,7 +300,7 @@ class Leadership(Generic[Ticket]):
         replica = self._replica
         before = progress.next - 1
         term = replica.log.term(before)
-        assert term is not None, "a member asks for what every member had: it must have lost its log"
+        assert term is not None, "a member is sent entries although it needs a snapshot"
         return RaftMessage(
             kind=APPEND,
             group=replica.group,
@@ -272,7 +328,9 @@ class Leadership(Generic[Ticket]):
     def _keep_in_touch(self, node: str, progress: Progress, now: float) -> None:
         """Ask those that must acknowledge anew, repeat lost probes, and tell the commit index that no entry told."""
         idle_s = now - progress.sent_at
-        if progress.probing:
+        if self._must_offer(progress):
+            self._offer(node, progress, now)
+        elif progress.probing:
             if not progress.waiting or idle_s >= PROBE_AGAIN_S:
                 progress.waiting = False
                 self._ask(node, progress, now)
@@ -283,6 +341,62 @@ class Leadership(Generic[Ticket]):
             news = self._append(progress, now)
             news.silent = True
             self._send(node, progress, (news, progress.next - 1, 0), now)
+
+    # Members
+
+    def snapshot_under_way(self, node: str, index: int, now: float) -> None:
+        """A snapshot of `index` is being sent to a member, who will need the log from there on."""
+        progress = self._progress.get(node)
+        if progress is not None:
+            progress.snapshot_index = index
+            progress.snapshot_until = now + SNAPSHOT_SILENT_S
+
+    def needed_from(self) -> int:
+        """Entries after this index are needed once a snapshot has arrived: kept, up to a multiple of the bounds."""
+        replica, bounds = self._replica, self._replica.bounds
+        log = replica.log
+        is_long = log.last_index - log.first_index > bounds.stretch * bounds.entries_max
+        if is_long or log.bytes > bounds.stretch * bounds.bytes_max:
+            return log.last_index
+        under_way = [each.snapshot_index for each in self._progress.values() if each.snapshot_index is not None]
+        return min(under_way, default=log.last_index)
+
+    def can_lead(self, node: str) -> bool:
+        """Whether a member could serve in this leader's place: its rows are good, as far as is known."""
+        progress = self._progress.get(node)
+        return progress is not None and not progress.needs_snapshot and not progress.is_gone
+
+    def member_gone(self, node: str, message: RaftMessage, now: float) -> None:
+        """A member says that it never speaks again: its log or its vote is lost (DESIGN section 7)."""
+        progress = self._progress.get(node)
+        if progress is not None and progress.number == message.source_replica:
+            progress.is_gone = True
+            progress.gone_since = message.since
+            self.advance_membership(now)
+
+    def advance_membership(self, now: float) -> None:
+        """Replace a member that is gone, or let a learner vote that has caught up: one change at a time (4.1).
+
+        Who is gone goes first: a voter more beside one that never votes again would need more of the others.
+        """
+        replica = self._replica
+        if replica.commit_index < replica.configuration_index:
+            return
+        for node, progress in sorted(self._progress.items(), key=lambda each: not each[1].is_gone):
+            change = self._change_for(replica.configuration.members[node], progress, now)
+            if change is not None:
+                replica.propose_configuration(change, replica.configuration_index, now)
+                return
+
+    def _change_for(self, member: ReplicaId, progress: Progress, now: float) -> Configuration | None:
+        replica = self._replica
+        if progress.is_gone:
+            return replica.configuration.replacing(member, replica.log.last_index + 1, progress.gone_since)
+        is_learner = member in replica.configuration.learners and not progress.needs_snapshot
+        has_caught_up = progress.match + ENTRIES_PER_MESSAGE_MAX >= replica.commit_index and progress.match > 0
+        if is_learner and has_caught_up and self._counted_until(member.node_id) > now:
+            return replica.configuration.promoting(member)
+        return None
 
     # Reads
 
@@ -318,6 +432,7 @@ class Leadership(Generic[Ticket]):
 
     def begin_handover(self, successor: str, now: float) -> None:
         """Hand the office to a voter, once it has the whole log (3.10). Commands wait meanwhile."""
+        assert successor != self._replica.node_id, "a leader hands over to itself"
         self.handover = Handover(successor, now + TRANSFER_S)
         self.replicate(now)
         self.advance_handover(now)

@@ -4,6 +4,7 @@ Entries that are not applied are always in memory; older ones are read again onl
 only grow along a log (section 3.5), so the few places where they change say the term of every entry.
 """
 
+from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -37,8 +38,12 @@ def received(index: int, encoded: bytes) -> Entry:
     return Entry(index, content.term, encoded, content)
 
 
+class EntryLost(Exception):
+    """An entry that memory does not hold any more can't be read back."""
+
+
 class Load:
-    """What reads entries back: `entries(first, last)`, all of them, from storage."""
+    """What reads entries back: `entries(first, last)`, all of them, from storage. Raises EntryLost."""
 
     def __init__(self, entries: Callable[[int, int], Sequence[Entry]]) -> None:
         self.entries = entries
@@ -47,10 +52,20 @@ class Load:
 class Log:
     """Entries `first_index` … `last_index`; what came before has been dropped."""
 
-    def __init__(self, terms: Sequence[tuple[int, int]], last_index: int, tail: Iterable[Entry], load: Load) -> None:
+    def __init__(
+        self,
+        terms: Sequence[tuple[int, int]],
+        last_index: int,
+        tail: Iterable[Entry],
+        load: Load,
+        *,
+        sizes: Sequence[int] = (),
+        stored_from: int | None = None,
+    ) -> None:
         """`terms`: where each term begins, (index, term), the first being that of the oldest entry known of.
 
-        The tail is what must be in memory: entries up to `last_index`, without gaps.
+        The tail is what must be in memory: entries up to `last_index`, without gaps. `sizes`: the bytes of the entries
+        that end with the last one. `stored_from`: storage may hold entries from there on, though the log begins later.
         """
         self._term_starts = [index for index, _ in terms]
         self._terms = [term for _, term in terms]
@@ -59,6 +74,11 @@ class Log:
         self._tail_bytes = sum(len(entry.encoded) for entry in self._tail)
         self._load = load
         assert not self._tail or self._tail[-1].index == last_index
+        known = sizes or [len(entry.encoded) for entry in self._tail]
+        self._sizes = array("I", [0] * (last_index - self.first_index - len(known)))
+        self._sizes.extend(known[-(last_index - self.first_index) :] if last_index > self.first_index else ())
+        self.bytes = sum(self._sizes)
+        self._stored_from = self.first_index if stored_from is None else stored_from
 
     @property
     def first_index(self) -> int:
@@ -94,6 +114,8 @@ class Log:
             self._terms.append(entry.term)
         self._tail.append(entry)
         self._tail_bytes += len(entry.encoded)
+        self._sizes.append(len(entry.encoded))
+        self.bytes += len(entry.encoded)
         self.last_index = entry.index
 
     def truncate(self, index: int) -> None:
@@ -101,14 +123,20 @@ class Log:
         assert index >= self._tail_start, "an entry that may be committed would be removed"
         removed = self._tail[index - self._tail_start :]
         del self._tail[index - self._tail_start :]
-        self._tail_bytes -= sum(len(entry.encoded) for entry in removed)
+        size = sum(len(entry.encoded) for entry in removed)
+        self._tail_bytes -= size
+        self.bytes -= size
+        del self._sizes[len(self._sizes) - len(removed) :]
         self.last_index = index - 1
         while self._term_starts[-1] > self.last_index:
             self._term_starts.pop()
             self._terms.pop()
 
     def entries(self, first: int, last: int, bytes_max: int) -> Sequence[Entry]:
-        """The entries first … last, or the first of them that fit into `bytes_max`; one at least, if there is one."""
+        """The entries first … last, or the first of them that fit into `bytes_max`; one at least, if there is one.
+
+        Raises EntryLost; then what is applied should be dropped.
+        """
         wanted: list[Entry] = []
         size = 0
         for entry in self._between(first, min(last, self.last_index)):
@@ -117,6 +145,10 @@ class Log:
                 break
             wanted.append(entry)
         return wanted
+
+    def remembered(self, index: int) -> Entry | None:
+        """The entry, if it is in memory."""
+        return self._tail[index - self._tail_start] if self._tail_start <= index <= self.last_index else None
 
     def _between(self, first: int, last: int) -> Sequence[Entry]:
         start = self._tail_start
@@ -136,10 +168,44 @@ class Log:
             self._tail_bytes -= sum(len(entry.encoded) for entry in self._tail[:count])
             del self._tail[:count]
 
+    def overflow(self, entries_max: int, bytes_max: int) -> int:
+        """Where the newest half of what may be kept begins, if more is kept than may be; else where the log begins."""
+        first = self.first_index
+        if self.last_index - first <= entries_max and self.bytes <= bytes_max:
+            return first
+        index = max(first, self.last_index - entries_max // 2)
+        size = sum(self._sizes[index - first :])
+        while size > bytes_max // 2 and index < self.last_index:
+            size -= self._sizes[index - first]
+            index += 1
+        return index
+
+    def take_dropped(self, count_max: int) -> range:
+        """Indexes of dropped entries to delete from storage, oldest first; each is given once."""
+        start = self._stored_from
+        self._stored_from = min(max(start, self.first_index), start + count_max)
+        return range(start, self._stored_from)
+
+    @property
+    def has_dropped(self) -> bool:
+        """Whether storage may still hold dropped entries."""
+        return self._stored_from < self.first_index
+
+    def reset(self, index: int, term: int) -> None:
+        """Nothing of this log counts any more: it goes on after `index`, whose term is `term`."""
+        self._term_starts, self._terms = [index], [term]
+        self.last_index = index
+        self._tail.clear()
+        self._sizes = array("I")
+        self._tail_bytes = self.bytes = 0
+
     def drop(self, index: int) -> None:
-        """The entries before `index` are deleted from storage; its own term stays known."""
+        """The entries before `index` are not needed any more; its own term stays known."""
         term = self.term(index)
         assert term is not None, "the entry that stays is not there"
+        count = index - self.first_index
+        self.bytes -= sum(self._sizes[:count])
+        del self._sizes[:count]
         position = bisect_right(self._term_starts, index) - 1
         self._term_starts[: position + 1] = [index]
         self._terms[: position + 1] = [term]

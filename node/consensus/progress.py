@@ -2,6 +2,7 @@
 
 from collections import deque
 from dataclasses import dataclass, field
+from math import inf
 
 ENTRIES_PER_MESSAGE_MAX = 64
 BYTES_PER_MESSAGE_MAX = 256 * 1024
@@ -28,10 +29,23 @@ class Progress:
     """The follower's support epoch when it last acknowledged this term; 0: it has not."""
     commit_told: int = 0
     sent_at: float = 0.0
+    needs_snapshot: bool = False
+    """It says so itself: its rows can't be used, whatever its log has."""
+    is_gone: bool = False
+    """It says so itself: it never votes or acknowledges again."""
+    gone_since: int = 0
+    """The generation of its node that said so."""
+    offered_at: float = -inf
+    snapshot_index: int | None = None
+    """A snapshot of this index is on its way to it: it will need what follows."""
+    snapshot_until: float = -inf
+    """If nothing more is heard of the snapshot by then, it is given up."""
     _in_flight: deque[tuple[int, int]] = field(default_factory=deque)
     _bytes_in_flight: int = 0
 
     def may_send(self) -> bool:
+        if self.is_gone:
+            return False
         if self.probing:
             return not self.waiting
         return len(self._in_flight) < MESSAGES_IN_FLIGHT_MAX and self._bytes_in_flight < BYTES_IN_FLIGHT_MAX
@@ -60,6 +74,12 @@ class Progress:
             self._bytes_in_flight -= self._in_flight.popleft()[1]
         return is_news
 
+    def end_snapshot(self, now: float) -> None:
+        """Note that the snapshot under way has arrived, or was given up."""
+        has_arrived = not self.needs_snapshot and self.match >= (self.snapshot_index or 0)
+        if has_arrived or now >= self.snapshot_until:
+            self.snapshot_index = None
+
     def rejected(self, next_index: int) -> None:
         """The logs differ before `next`: try earlier."""
         self.probe(max(self.match + 1, min(next_index, self.next - 1)))
@@ -73,6 +93,7 @@ class Progress:
         self.probing = True
         self.waiting = False
         self.commit_told = 0
+        self.offered_at = -inf
         self.next = next_index
         self._clear()
 

@@ -46,6 +46,32 @@ class Recovered:
     log_time_ms: int
     log: Log
     configurations: Sequence[tuple[int, Configuration]]
+    is_healthy: bool = True
+    """Whether the rows can be used: otherwise they wait for a snapshot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """What a snapshot says beside its rows: it has applied everything up to `index`, an entry of `term`."""
+
+    index: int
+    term: int
+    log_time_ms: int
+    configuration_index: int
+    configuration: Configuration
+
+
+@dataclass(frozen=True, slots=True)
+class LogBounds:
+    """How much of the log is kept for members that are behind; who is further behind gets a snapshot.
+
+    When a bound is passed, the older half goes. Raising them lets a member be away for longer before it costs a
+    snapshot; lowering them saves disk. For a snapshot that is under way up to `stretch` times as much is kept.
+    """
+
+    entries_max: int = 10_000
+    bytes_max: int = 4 * 1024 * 1024
+    stretch: int = 4
 
 
 @dataclass(slots=True)

@@ -8,10 +8,14 @@ from ...api.errors import Overloaded
 
 
 class NotLeader(Exception):
-    """This node does not lead the group; `leader` is who may (None: unknown), in `term`. Nothing was appended."""
+    """This node does not lead the group; `leader` is who may (None: unknown), in `term`. Nothing was appended.
 
-    def __init__(self, group: int, leader: str | None, term: int) -> None:
+    `is_lost`: it could not even help out, for its own copy of the group is damaged or gone.
+    """
+
+    def __init__(self, group: int, leader: str | None, term: int, *, is_lost: bool = False) -> None:
         super().__init__(f"this node does not lead group {group}")
+        self.is_lost = is_lost
         self.group = group
         self.leader = leader
         self.term = term

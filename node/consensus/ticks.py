@@ -13,6 +13,7 @@ from ..clock import Clock
 from ..gathering import gathered
 from ..storage.engine import Engine, WriteBatch
 from .applying import Applier, Done, Work
+from .configuration import Configuration
 from .core import Replica
 from .messages import Outbound
 from .recovery import put_writes
@@ -20,6 +21,7 @@ from .states import Writes
 from .tickets import Admission, Applied, Deposed, NotLeader, Waiting
 
 LeaderListener: TypeAlias = Callable[[int, str | None, int], None]
+OfferListener: TypeAlias = Callable[[int, str], None]
 Stored: TypeAlias = tuple[Replica[Waiting], Writes]
 
 FOLLOWERS_BEHIND_MAX = 64
@@ -56,6 +58,9 @@ class Ticks:
         self._bytes_per_tick_max = bytes_per_tick_max
         self.wire: Wire | None = None
         self.leader_listeners: list[LeaderListener] = []
+        self.on_offer: OfferListener = lambda group, leader: None
+        self.on_damage: Callable[[int, str], None] = lambda group, reason: None
+        self.on_configuration: Callable[[int, int, Configuration], None] = lambda group, index, configuration: None
         self._leaders_told: dict[int, tuple[str | None, int]] = {}
         self._dirty: dict[int, None] = {}
         self._left: dict[int, None] = {}
@@ -64,6 +69,8 @@ class Ticks:
         self._work = asyncio.Event()
         self._syncing: asyncio.Task[None] | None = None
         self._stored: Sequence[Stored] = ()
+        self._to_call: list[Callable[[], None]] = []
+        self._to_call_after_sync: Sequence[Callable[[], None]] = ()
         self._sync_began = 0.0
         self._sync_s_max = 0.0
 
@@ -78,7 +85,7 @@ class Ticks:
         return max(self._sync_s_max, self.sync_running_s)
 
     async def run(self) -> None:
-        """Tick for ever. Raises EngineFailed, Damaged (the node stops); what was accepted by then stays unanswered."""
+        """Tick for ever. Raises EngineFailed, UnknownCommand (the node stops); what was accepted stays unanswered."""
         try:
             while True:
                 await self._work.wait()
@@ -96,11 +103,12 @@ class Ticks:
     async def _tick(self) -> None:
         """Apply what is committed, in slices; with the last one store what has gathered, unless a sync is under way."""
         dirty, self._dirty = self._dirty, {}
-        replicas = [self._replicas[group] for group in dirty]
+        replicas = [self._replicas[group] for group in dirty if group in self._replicas]
         slices = self._applier.slices(self._applicable(replicas))
         for slice_ in slices[:-1]:
             self._write(slice_, [], WriteBatch())
             await asyncio.sleep(0)
+        replicas = [replica for replica in replicas if self._replicas.get(replica.group) is replica]
         if self._syncing is None:
             self._write(slices[-1], replicas, WriteBatch())
         else:
@@ -126,13 +134,15 @@ class Ticks:
 
     def _write(self, slice_: Sequence[Work], storing: Sequence[Replica[Waiting]], batch: WriteBatch) -> None:
         """One engine write; then the answers go out."""
-        done = self._applier.apply(slice_, batch)
+        done, failed = self._applier.apply(slice_, batch)
         stored = self._take_writes(storing, batch)
         self._applier.drop_log(storing, batch)
         if batch:
             self._engine.write(batch)
         self._finish(done)
-        if stored:
+        for group, reason, tickets in failed:
+            self._give_up(group, reason, tickets)
+        if self._syncing is None and (stored or self._to_call):
             self._begin_sync(stored)
 
     def _take_writes(self, replicas: Sequence[Replica[Waiting]], batch: WriteBatch) -> list[Stored]:
@@ -163,9 +173,30 @@ class Ticks:
             self.settle(replica)
         for group in dict.fromkeys(each.group for each in done):
             self._applier.machines[group].written()
+        for group, committed, _ in done:
+            if committed.entry.content.HasField("configuration") and group in self._replicas:
+                configuration = Configuration.decode(committed.entry.content.configuration)
+                self.on_configuration(group, committed.entry.index, configuration)
+
+    def _give_up(self, group: int, reason: str | None, tickets: Sequence[Waiting]) -> None:
+        """A group's rows turned out to be damaged: what was to be applied here may be applied elsewhere."""
+        for waiting in tickets:
+            self._admission.answer(waiting, Deposed("the leader's rows are damaged"))
+        if reason is not None and group in self._replicas:
+            self.on_damage(group, reason)
+
+    def when_synced(self, call: Callable[[], None]) -> None:
+        """Call back once everything that is written by now is durable."""
+        self._to_call.append(call)
+        self._work.set()
+
+    def send(self, peer_id: str, message: RaftMessage) -> None:
+        """Send a message of no replica's."""
+        self._post([Outbound(peer_id, message)])
 
     def _begin_sync(self, stored: Sequence[Stored]) -> None:
         self._stored = stored
+        self._to_call_after_sync, self._to_call = self._to_call, []
         self._sync_began = self._clock.now()
         self._syncing = asyncio.get_running_loop().create_task(self._engine.sync())
         self._syncing.add_done_callback(lambda _: self._work.set())
@@ -182,9 +213,14 @@ class Ticks:
         syncing.result()
         now = self._clock.now()
         for replica, writes in self._stored:
+            if self._replicas.get(replica.group) is not replica:
+                continue  # it was buried meanwhile, and speaks no more
             replica.persisted(writes.mark, now)
             self._post(writes.messages)
             self.settle(replica)
+        calls, self._to_call_after_sync = self._to_call_after_sync, ()
+        for call in calls:
+            call()
 
     def settle(self, replica: Replica[Waiting]) -> None:
         """Carry out what a replica has come to: messages, answers, news of the leader, and what is left to a tick."""
@@ -193,6 +229,9 @@ class Ticks:
             replica.outbox.clear()
         if replica.confirmed or replica.unconfirmed:
             self._answer_reads(replica)
+        if replica.offer is not None:
+            leader, replica.offer = replica.offer, None
+            self.on_offer(replica.group, leader)
         if replica.proposals.refused or replica.proposals.lost:
             self._disappoint(replica)
         if self._leaders_told.get(replica.group) != (replica.leader, replica.term):
@@ -204,6 +243,7 @@ class Ticks:
             self._left[replica.group] = None
 
     def touch(self, group: int) -> None:
+        """Have the next tick look at the group."""
         self._dirty[group] = None
         self._work.set()
 
@@ -239,4 +279,5 @@ class Ticks:
 
 def not_leader(replica: Replica[Waiting]) -> NotLeader:
     """What says that a replica does not lead, and who may."""
-    return NotLeader(replica.group, None if replica.leader == replica.node_id else replica.leader, replica.term)
+    leader = None if replica.leader == replica.node_id else replica.leader
+    return NotLeader(replica.group, leader, replica.term, is_lost=not replica.is_healthy)

@@ -4,7 +4,8 @@ A call comes in as bytes, so that a message over the limit or a malformed one ge
 status of the library. See docs/protocols/errors.md.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
 
@@ -57,6 +58,41 @@ class Calls:
             for name, (question, answer) in methods.items()
         }
         return grpc.method_handlers_generic_handler(service, handlers)
+
+    def streaming_handler(
+        self, service: str, methods: Mapping[str, tuple[type[Message], Callable[[Any], AsyncGenerator[Message, None]]]]
+    ) -> grpc.GenericRpcHandler:
+        """A gRPC service whose answers are streams, without a deadline: they end when the caller goes away."""
+        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            name: grpc.unary_stream_rpc_method_handler(
+                self._streaming(f"{service}/{name}", question, answer), response_serializer=serialize
+            )
+            for name, (question, answer) in methods.items()
+        }
+        return grpc.method_handlers_generic_handler(service, handlers)
+
+    def _streaming(
+        self, method: str, question: type[Question], answer: Callable[[Question], AsyncGenerator[Message, None]]
+    ) -> Callable[[bytes, "grpc.aio.ServicerContext[bytes, Message]"], Awaitable[None]]:
+        counters = self.counters
+        guard = self._supervisor.guard(method, RingholdError)
+
+        async def call(encoded: bytes, context: "grpc.aio.ServicerContext[bytes, Message]") -> None:
+            counters.in_flight += 1
+            try:
+                with guard:
+                    self._admit(encoded)
+                    async with aclosing(answer(self._parsed(question, encoded))) as messages:
+                        async for message in messages:
+                            await context.write(message)
+                counters.count(method, "OK")
+            except RingholdError as error:
+                counters.count(method, error.reason)
+                await refuse(context, error)
+            finally:
+                counters.in_flight -= 1
+
+        return call
 
     def _unary(
         self, method: str, question: type[Question], answer: Callable[[Question, float], Awaitable[Message]]

@@ -8,6 +8,7 @@ from ...api.proto.api import distributed_storage_engine_pb2 as legacy_pb2
 from ...api.proto.ringhold.v1 import cluster_pb2, kv_pb2
 from ..gateway import Gateway
 from ..overview import Overview
+from ..scrub.reports import ScrubReports
 from .calls import Calls
 
 KV = "ringhold.v1.KV"
@@ -16,7 +17,9 @@ LEGACY = "api.DistributedStorageEngine"
 SERVICES = (KV, CLUSTER, LEGACY)
 
 
-def handlers(calls: Calls, gateway: Gateway, overview: Overview) -> Sequence[grpc.GenericRpcHandler]:
+def handlers(
+    calls: Calls, gateway: Gateway, overview: Overview, scrubs: ScrubReports
+) -> Sequence[grpc.GenericRpcHandler]:
     """Every client-facing service of a node."""
     cluster = ClusterFace(overview)
     legacy = LegacyFace(gateway)
@@ -40,6 +43,7 @@ def handlers(calls: Calls, gateway: Gateway, overview: Overview) -> Sequence[grp
                 "Explain": (cluster_pb2.ExplainRequest, cluster.explain),
             },
         ),
+        calls.streaming_handler(CLUSTER, {"Scrub": (cluster_pb2.ScrubRequest, scrubs.scrub)}),
         calls.handler(
             LEGACY,
             {

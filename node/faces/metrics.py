@@ -1,14 +1,17 @@
 """The metrics of a node, read from its parts when they are scraped: nothing is counted twice."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from ..node import Node
+from ..replica_record import DAMAGED, GONE, INSTALLING
 from ..storage.engine import Engine
 from .calls import CallCounters
+
+STATUS_NAMES: Mapping[int, str] = {DAMAGED: "damaged", INSTALLING: "installing", GONE: "gone"}
 
 
 class NodeCollector(Collector):
@@ -55,9 +58,23 @@ class NodeCollector(Collector):
         yield gauge("ringhold_replicas", "Groups with a replica here.", len(groups.hosted))
         yield gauge("ringhold_leaderless", "Replicas here that know of no leader.", groups.leaderless)
         yield gauge("ringhold_log_entries", "Entries of the longest log here.", groups.longest_log)
+        yield gauge("ringhold_log_bytes", "Bytes of all log entries kept here.", groups.log_bytes)
+        yield from self._snapshots()
         yield counter("ringhold_frames_sent", "Frames sent to other nodes.", exchange.frames_sent)
         yield counter("ringhold_sessions_given_up", "Sessions ended for peers too slow.", exchange.sessions_given_up)
         yield gauge("ringhold_raft_bytes_waiting", "Consensus messages to be sent.", exchange.raft_waiting)
+
+    def _snapshots(self) -> Iterable[Metric]:
+        """Whole copies of groups, on their way to others and from others."""
+        source, installer = self._node.snapshots, self._node.installer
+        counts = installer.counts
+        yield gauge("ringhold_snapshots_sending", "Snapshots on their way from here.", source.running)
+        yield counter("ringhold_snapshot_bytes_sent", "Bytes of snapshots sent.", source.bytes_sent)
+        yield gauge("ringhold_snapshots_installing", "Snapshots on their way to here.", len(counts.running))
+        yield gauge("ringhold_snapshots_waiting", "Groups that wait for their turn to install one.", installer.waiting)
+        yield counter("ringhold_snapshots_installed", "Snapshots installed.", counts.done)
+        yield counter("ringhold_snapshots_given_up", "Snapshots not installed, or not to the end.", counts.given_up)
+        yield counter("ringhold_snapshot_bytes_received", "Bytes of snapshots received.", counts.bytes_received)
 
     def _gossip(self) -> Iterable[Metric]:
         members = GaugeMetricFamily("ringhold_members", "Members by state, this node too.", labels=["state"])
@@ -81,6 +98,7 @@ class NodeCollector(Collector):
         stats = self._engine.stats()
         yield from self._space()
         yield from self._syncs()
+        yield from self._health()
         yield gauge("ringhold_disk_bytes", "Bytes of the engine's files.", stats.disk_bytes)
         yield counter("ringhold_batches_written", "Atomic batches written.", stats.batches_written)
         yield counter("ringhold_batches_synced", "Batches made durable.", stats.batches_synced)
@@ -91,6 +109,22 @@ class NodeCollector(Collector):
         yield gauge("ringhold_disk_reusable_bytes", "Room in the engine's files.", reserve.reusable_bytes)
         yield gauge("ringhold_disk_reserve_bytes", "With less room than this, Sets are refused.", reserve.bytes)
         yield gauge("ringhold_disk_full", "1 while Sets are refused for want of room.", int(reserve.is_short))
+
+    def _health(self) -> Iterable[Metric]:
+        unhealthy = GaugeMetricFamily(
+            "ringhold_replicas_unhealthy", "Replicas that are to be rebuilt, and serve nothing.", labels=["status"]
+        )
+        counts = dict.fromkeys(STATUS_NAMES, 0)
+        for copy in self._node.describe().unhealthy:
+            counts[copy.status] += 1
+        for status, count in counts.items():
+            unhealthy.add_metric([STATUS_NAMES[status]], count)
+        yield unhealthy
+        scrubber = self._node.scrubber
+        yield counter("ringhold_scrub_bytes", "Bytes read back to find damage.", scrubber.bytes)
+        yield counter("ringhold_scrub_damage", "What was found damaged by that.", scrubber.damage)
+        age = "Since everything was read, or since the start."
+        yield gauge("ringhold_scrub_age_seconds", age, scrubber.unscrubbed_s)
 
     def _syncs(self) -> Iterable[Metric]:
         groups = self._node.groups

@@ -5,9 +5,8 @@ that comes later gets its replicas from the groups' leaders only. See docs/proto
 """
 
 from ...ring.topology import SYSTEM_GROUP, Topology, group_of_partition
-from ..keyspace import state_key
+from ..replica_record import put_founding_replica
 from ..storage.engine import WriteBatch
-from ..storage.envelope import seal
 from .machine import founded_state
 from .topology_machine import found_system_group
 
@@ -25,6 +24,6 @@ def stage_founding_replicas(founding: Topology, node_id: str, batch: WriteBatch)
     for partition, targets in enumerate(founding.targets):
         if node_id in targets:
             group = group_of_partition(partition)
-            batch.put(state_key(group), seal(founded_state(targets).SerializeToString()))
+            put_founding_replica(batch, group, founded_state(targets))
             groups.add(group)
     return frozenset(groups)

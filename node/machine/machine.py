@@ -8,11 +8,9 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from ...api.proto.ringhold.storage.v1.records_pb2 import Configuration, GroupState, LogEntry, Member
-from ..keyspace import GROUP_MAX, Kind, group_of, kind_range, prefix, state_key
+from ..keyspace import state_key
 from ..storage.envelope import seal, unseal
 from .staged import Reader, Staged
-
-STATES_PER_SCAN = 1_024
 
 
 class UnknownCommand(Exception):
@@ -56,16 +54,6 @@ def load_state(reader: Reader, group: int) -> GroupState:
 def founded_state(voters: Iterable[str]) -> GroupState:
     """Where a group stands before its first entry: founding replicas on these nodes vote, the first should lead."""
     return GroupState(configuration=Configuration(voters=[Member(node_id=node_id) for node_id in voters]))
-
-
-def hosted_groups(reader: Reader) -> list[int]:
-    """The groups that have a state here, ascending: those of which this node has a replica."""
-    start, (_, end) = prefix(Kind.STATE, 0), kind_range(Kind.STATE, GROUP_MAX)
-    groups: list[int] = []
-    while rows := reader.scan(start, end, limit=STATES_PER_SCAN):
-        groups += [group_of(key) for key, _ in rows]
-        start = rows[-1][0] + b"\x00"
-    return groups
 
 
 def advance(state: GroupState, index: int, entry: LogEntry) -> None:

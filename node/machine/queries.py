@@ -22,6 +22,15 @@ ROWS_PER_SLICE = 32
 PAIRS_PER_SLICE = 512
 
 
+class RowsDamaged(Exception):
+    """What a group's rows and index entries say can't be true; nothing of it was given out."""
+
+    def __init__(self, group: int, reason: str) -> None:
+        super().__init__(f"group {group}: {reason}")
+        self.group = group
+        self.reason = reason
+
+
 @dataclass(frozen=True, slots=True)
 class QuerySpec:
     """Which matches are asked for: `bounds` in the space of pairs (see node/keyspace.py), the first `limit` of them."""
@@ -73,8 +82,8 @@ class _GroupScan:
 def query(view: Reader, groups: Sequence[int], spec: QuerySpec) -> ShardAnswer:
     """The first matches of all `groups` together, at most `spec.limit` and `spec.bytes_max` bytes (one match at least).
 
-    `cut` says whether more follow. Rows come from the same view as their index entries. Raises Damaged: also if a match
-    has no row, for the two change together.
+    `cut` says whether more follow. Rows come from the same view as their index entries. Raises RowsDamaged: also if a
+    match has no row, for the two change together.
     """
     steps = query_in_slices(view, groups, spec)
     while True:
@@ -116,13 +125,24 @@ def read_rows(reader: Reader, group: int, keys: Sequence[bytes]) -> list[bytes]:
 
 
 def _matches(view: Reader, found: Sequence[tuple[bytes, int]], spec: QuerySpec) -> list[Match]:
+    keys = [_key_of(pair, group) for pair, group in found]
     if not spec.with_records:
         return [(pair, b"") for pair, _ in found]
-    stored = view.get_many([row_key(group, split_pair(pair)[1]) for pair, group in found])
-    return [(pair, _row_of(pair, row)) for (pair, _), row in zip(found, stored, strict=True)]
+    stored = view.get_many([row_key(group, key) for key, (_, group) in zip(keys, found, strict=True)])
+    return [(pair, _row_of(pair, group, row)) for (pair, group), row in zip(found, stored, strict=True)]
 
 
-def _row_of(pair: bytes, stored: bytes | None) -> bytes:
+def _key_of(pair: bytes, group: int) -> bytes:
+    try:
+        return split_pair(pair)[1]
+    except ValueError as error:
+        raise RowsDamaged(group, f"an index entry can't be read: {error}") from error
+
+
+def _row_of(pair: bytes, group: int, stored: bytes | None) -> bytes:
     if stored is None:
-        raise Damaged(f"an index entry without its row: {split_pair(pair)}")
-    return unseal(stored)
+        raise RowsDamaged(group, f"an index entry has no row: {split_pair(pair)}")
+    try:
+        return unseal(stored)
+    except Damaged as error:
+        raise RowsDamaged(group, f"a row that a query met is damaged: {error}") from error

@@ -12,7 +12,8 @@ from typing import Any
 
 from ...api.proto.ringhold.storage.v1.records_pb2 import GroupState, LogEntry, Row
 from ...ring.topology import SYSTEM_GROUP, InvalidTopology, NodeRecord, NodeState, Topology
-from ..keyspace import row_key, state_key
+from ..keyspace import row_key
+from ..replica_record import put_founding_replica
 from ..storage.engine import WriteBatch
 from ..storage.envelope import seal, unseal
 from .machine import UnknownCommand, advance, founded_state, stage_state
@@ -139,7 +140,7 @@ def found_system_group(topology: Topology, batch: WriteBatch) -> None:
     state.revision = 1
     _count(state, topology)
     batch.put(_ROW_KEY, _stored(topology, state))
-    batch.put(state_key(SYSTEM_GROUP), seal(state.SerializeToString()))
+    put_founding_replica(batch, SYSTEM_GROUP, state)
 
 
 def load_topology(reader: Reader) -> Topology | None:

@@ -1,6 +1,7 @@
 """The transport between real nodes: two long-lived bidirectional gRPC streams per pair, dialled by the lower node id.
 
-One carries frames, the other beats; they share a connection and nothing else, so that a beat waits for no frame. Each
+One carries frames, the other beats; they share a connection and nothing else, so that a beat waits for no frame.
+Snapshots have connections of their own (grpc_snapshots.py). Each
 side says in its first message who it is and whom it means to speak to, so that a stream that reached another cluster, a
 node that took over an address, or a process that is no more, is refused before anything is asked (P10).
 """
@@ -8,15 +9,19 @@ node that took over an address, or a process that is no more, is refused before 
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 import grpc
 
-from ...api.proto.ringhold.internal.v1.peer_pb2 import Beat, Frame, Hello
+from ...api.proto.ringhold.internal.v1.peer_pb2 import Beat, Frame, Hello, SnapshotChunk, SnapshotRequest
 from ...api.proto.ringhold.internal.v1.peer_pb2_grpc import PeerServicer, PeerStub
 from ..supervisor import Supervisor
-from .transport import SessionEnded, SessionHandler
+from .boots import Boot, Boots, boot_of
+from .grpc_snapshots import SnapshotSenders, fetched
+from .transport import Chunks, SessionEnded, SessionHandler, SnapshotServer
 
 REDIAL_S_MIN = 0.05
 REDIAL_S_MAX = 1.0
@@ -46,6 +51,14 @@ class HelloRefused(Exception):
     """The other side is not who this node means to speak to."""
 
 
+class GhostRefused(HelloRefused):
+    """The other side runs on an old state of its disk; it must be told."""
+
+    def __init__(self, message: str, peer_id: str) -> None:
+        super().__init__(message)
+        self.peer_id = peer_id
+
+
 class Stream(Protocol[Written_contra]):
     """What both ends of a grpc.aio stream have in common."""
 
@@ -59,7 +72,7 @@ class Line(Generic[Message]):
 
     kind: type[Message]
     peer_id: str
-    generation: int
+    boot: Boot
     stream: Stream[Message]
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -116,23 +129,22 @@ class GrpcTransport(PeerServicer):
     def __init__(
         self,
         node_id: str,
-        generation: int,
         cluster_id: Callable[[], str],
+        boots: Boots,
         supervisor: Supervisor,
         rng: random.Random,
     ) -> None:
         self._node_id = node_id
-        self._generation = generation
+        self._boots = boots
         self._cluster_id = cluster_id
         self._supervisor = supervisor
         self._rng = rng
         self._handler: SessionHandler | None = None
+        self._snapshots = SnapshotSenders(supervisor)
         self._addresses: dict[str, str] = {}
         self._dialling: dict[str, asyncio.Task[None]] = {}
         self._lines: dict[Line[Frame] | Line[Beat], None] = {}
         self._beat_senders: dict[str, BeatSender] = {}
-        self._generations: dict[str, int] = {}
-        """The highest that each peer has said in a hello."""
 
     def start(self, handler: SessionHandler) -> None:
         self._handler = handler
@@ -152,10 +164,24 @@ class GrpcTransport(PeerServicer):
     def send_beat(self, peer_id: str, beat: Beat) -> None:
         sender = self._beat_senders.get(peer_id)
         if sender is not None:
+            self._boots.stamp(beat)
             sender.put(beat)
+
+    def serve_snapshots(self, server: SnapshotServer) -> None:
+        self._snapshots.server = server
+
+    async def fetch_snapshot(self, peer_id: str, request: SnapshotRequest) -> Chunks:
+        address = self._addresses.get(peer_id)
+        if address is None:
+            raise SessionEnded(f"node {peer_id} is not a member")
+        request.hello.CopyFrom(self._hello(peer_id))
+        async with aclosing(fetched(address, request)) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     async def stop(self) -> None:
         self._addresses = {}  # so that nobody is let in any more
+        self._snapshots.stop()
         for task in self._dialling.values():
             task.cancel()
         await asyncio.gather(*self._dialling.values(), return_exceptions=True)
@@ -175,6 +201,16 @@ class GrpcTransport(PeerServicer):
         """The accepting end of a stream of beats: runs until either side ends it."""
         await self._accept(context, Beat, self._exchange_beats)
 
+    async def Snapshot(  # noqa: N802 - the name in the contract
+        self, request: SnapshotRequest, context: "grpc.aio.ServicerContext[SnapshotRequest, SnapshotChunk]"
+    ) -> None:
+        """The sending end of a snapshot: runs until all is sent or either side ends it."""
+        try:
+            self._check(request.hello, expected_id=None)
+        except HelloRefused as error:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
+        await self._snapshots.serve(request, context)
+
     async def _accept(
         self,
         context: "grpc.aio.ServicerContext[Message, Message]",
@@ -190,8 +226,10 @@ class GrpcTransport(PeerServicer):
         except TimeoutError:
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"no hello came within {HELLO_TIMEOUT_S} s")
         except HelloRefused as error:
+            if isinstance(error, GhostRefused):
+                await context.write(kind(hello=self._hello(error.peer_id)))
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
-        line = Line(kind, first.hello.node_id, first.hello.generation, context)
+        line = Line(kind, first.hello.node_id, boot_of(first.hello), context)
         await context.write(kind(hello=self._hello(line.peer_id)))
         await self._live(line, live)
 
@@ -237,13 +275,13 @@ class GrpcTransport(PeerServicer):
             if first is None:
                 return
             self._check(first.hello, expected_id=peer_id)
-            await self._live(Line(kind, peer_id, first.hello.generation, call), live)
+            await self._live(Line(kind, peer_id, boot_of(first.hello), call), live)
         finally:
             call.cancel()
 
     async def _live(self, line: Line[Message], live: Callable[[Line[Message]], Awaitable[None]]) -> None:
         """A line's life, unless something newer has come while the hellos were on their way."""
-        if line.peer_id not in self._addresses or line.generation < self._generations[line.peer_id]:
+        if line.peer_id not in self._addresses or self._boots.contradiction(line.peer_id, line.boot):
             return
         for other in self._lines:
             if other.peer_id == line.peer_id and other.kind is line.kind:
@@ -268,11 +306,15 @@ class GrpcTransport(PeerServicer):
         sender = self._beat_senders[line.peer_id] = BeatSender(line)
         sending = asyncio.ensure_future(sender.run())
         try:
-            await self._listen(line, lambda beat: handler.beat_received(line.peer_id, beat))
+            await self._listen(line, partial(self._beat_received, handler, line))
         finally:
             sending.cancel()
             if self._beat_senders.get(line.peer_id) is sender:
                 del self._beat_senders[line.peer_id]
+
+    def _beat_received(self, handler: SessionHandler, line: Line[Beat], beat: Beat) -> None:
+        self._boots.beat_heard(line.peer_id, line.boot, beat)
+        handler.beat_received(line.peer_id, beat)
 
     async def _listen(self, line: Line[Message], tell: Callable[[Message], None]) -> None:
         """Pass on what comes until the line is over, by this end's will or because the stream has ended."""
@@ -294,12 +336,8 @@ class GrpcTransport(PeerServicer):
         return self._handler
 
     def _hello(self, peer_id: str) -> Hello:
-        return Hello(
-            cluster_id=self._cluster_id(),
-            node_id=self._node_id,
-            generation=self._generation,
-            target_node_id=peer_id,
-        )
+        hello = Hello(cluster_id=self._cluster_id(), node_id=self._node_id, target_node_id=peer_id)
+        return self._boots.hello(hello, peer_id)
 
     def _check(self, hello: Hello, expected_id: str | None) -> None:
         """Raises HelloRefused unless the other side is a member of this cluster that means this node, and no ghost."""
@@ -311,16 +349,20 @@ class GrpcTransport(PeerServicer):
             raise HelloRefused(f"node {hello.node_id} answered instead of {expected_id}")
         if hello.node_id not in self._addresses:
             raise HelloRefused(f"node {hello.node_id} is not a member")
-        self._meet(hello.node_id, hello.generation)
+        if self._boots.is_ghost(hello):
+            self._boots.give_up(hello)
+            raise HelloRefused(f"node {self._node_id} runs on an old state of its disk, and stops")
+        self._meet(hello.node_id, boot_of(hello))
 
-    def _meet(self, peer_id: str, generation: int) -> None:
+    def _meet(self, peer_id: str, boot: Boot) -> None:
         """End what an earlier process of the peer left behind. Raises HelloRefused if this is itself an earlier one."""
-        newest = self._generations.get(peer_id, generation)
-        if generation < newest:
-            raise HelloRefused(f"node {peer_id} has been heard of in generation {newest}, after {generation}")
-        self._generations[peer_id] = generation
+        contradiction = self._boots.contradiction(peer_id, boot)
+        if contradiction:
+            is_old = self._boots.is_old(peer_id, boot)
+            raise GhostRefused(contradiction, peer_id) if is_old else HelloRefused(contradiction)
+        self._boots.meet(peer_id, boot)
         for line in self._lines:
-            if line.peer_id == peer_id and line.generation < generation:
+            if line.peer_id == peer_id and line.boot != boot:
                 line.ended.set()
 
 

@@ -1,16 +1,40 @@
-"""The contract of what carries frames and beats between nodes; grpc behind it in production, a fake network in tests.
+"""The contract of what carries frames, beats and snapshots between nodes; grpc in production, a fake network in tests.
 
 grpc's C core can't be made deterministic, so it stays on the other side of this page.
 """
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import AsyncGenerator, Mapping
+from enum import StrEnum
+from typing import Protocol, TypeAlias
 
-from ...api.proto.ringhold.internal.v1.peer_pb2 import Beat, Frame
+from ...api.proto.ringhold.internal.v1.peer_pb2 import Beat, Frame, SnapshotChunk, SnapshotRequest
+
+Chunks: TypeAlias = AsyncGenerator[SnapshotChunk, None]
 
 
 class SessionEnded(Exception):
     """The session is over; what was handed to it may or may not have arrived."""
+
+
+class Refusal(StrEnum):
+    """Why a node sends no snapshot, or no more of one."""
+
+    NOT_HERE = "not here"
+    """It has no good copy of the group."""
+    BUSY = "busy"
+    """It sends as many as it may already."""
+    VIEW_GONE = "view gone"
+    """What was begun can't be gone on with, only begun anew."""
+    DAMAGED = "damaged"
+    """Its own copy turned out to be no good."""
+
+
+class SnapshotRefused(Exception):
+    """The other side says that it sends no more."""
+
+    def __init__(self, refusal: Refusal, message: str) -> None:
+        super().__init__(f"{refusal}: {message}")
+        self.refusal = refusal
 
 
 class Session(Protocol):
@@ -46,6 +70,16 @@ class SessionHandler(Protocol):
         """A beat came: whether there is a session or not, perhaps out of order, perhaps again."""
 
 
+class SnapshotServer(Protocol):
+    """Who sends snapshots to peers."""
+
+    def serve_snapshot(self, peer_id: str, request: SnapshotRequest) -> Chunks:
+        """What the peer asked for, chunk by chunk, each made when it is asked for.
+
+        Ends after the chunk that says so. Raises SnapshotRefused, EngineFailed. Closed early, it can be gone on with.
+        """
+
+
 class Transport(Protocol):
     """Keeps one session up with every peer that it was told to reach."""
 
@@ -61,5 +95,16 @@ class Transport(Protocol):
         Dropped without a word when the peer can't be reached. The caller changes it no more, and leaves `hello` empty.
         """
 
+    def serve_snapshots(self, server: SnapshotServer) -> None:
+        """Have peers that ask for snapshots, and belong to this cluster, served by it from now on."""
+
+    def fetch_snapshot(self, peer_id: str, request: SnapshotRequest) -> Chunks:
+        """What a peer's `SnapshotServer` sends, in order and without a gap, up to some point.
+
+        Little is on its way at once: the peer makes chunks as fast as they are taken. No session is needed. The caller
+        leaves `hello` empty, and closes what it does not take to its end. Raises SnapshotRefused, and SessionEnded when
+        the connection broke or there is none.
+        """
+
     async def stop(self) -> None:
-        """End all sessions."""
+        """End all sessions, and all snapshots that are sent; whoever takes one closes it."""

@@ -4,6 +4,7 @@ Repeating it is safe, after a crash at any step too: the engine's cluster id say
 written, and why the survivors then agree, is in docs/protocols/recovery.md.
 """
 
+import secrets
 from dataclasses import replace
 
 from ...api.proto.ringhold.storage.v1 import records_pb2 as stored
@@ -11,18 +12,24 @@ from ...ring.topology import SYSTEM_GROUP, Topology
 from .. import keyspace
 from ..consensus.configuration import Configuration
 from ..consensus.log import received
+from ..consensus.recovery import scanned_entries
 from ..keyspace import Kind
 from ..machine.records import record_bytes
 from ..machine.topology_machine import TOPOLOGY_KEY as TOPOLOGY_ROW
+from ..replica_record import GONE, HEALTHY, put_record
+from ..snapshots.chunks import ranges_of
 from ..storage.engine import Engine, WriteBatch
-from ..storage.envelope import seal, unseal
+from ..storage.envelope import Damaged, seal, unseal
+from ..storage.erasing import erase
+from ..storage.health import stage_takeover, take_over
+from ..storage.mark import new_engine_id
+from ..storage.numbered import stored_position
+from ..storage.reborn import REBORN_KEY, stored_reborn
 from ..topology_store import FORMED_KEY, FOUNDING_KEY, TOPOLOGY_KEY
-from .inspection import ROWS_PER_SCAN, FolderUnfit, StoppedNode, inspect, log_entries
+from .inspection import ROWS_PER_SCAN, FolderUnfit, StoppedNode, inspect
 from .plans import Fate, GroupPlan, Plan, Task
 
-ROW_KINDS = (Kind.ROW, Kind.INDEX, Kind.DEDUPE, Kind.EXPIRY)
 REASON = "the quorum was lost, and the cluster was recovered without it"
-DELETES_PER_BATCH = 4_096
 
 
 def check(node: StoppedNode, plan: Plan) -> bool:
@@ -49,30 +56,43 @@ def check(node: StoppedNode, plan: Plan) -> bool:
 async def apply(node: StoppedNode, plan: Plan) -> None:
     """Make the node part of the cluster that the plan describes, durably on return.
 
-    Raises FolderUnfit, and then nothing was changed; EngineFailed, after which it may be tried again.
+    Raises FolderUnfit, and then nothing was changed; EngineFailed or OSError, after which it may be tried again.
     """
     if check(node, plan):
         for group in plan.groups:
             if group.task_of(node.identity.node_id) in (Task.BEGIN, Task.BURY):
-                remove_rows(node.engine, group.group)
+                # Given up anyway; its log, vote and state go with the last batch.
+                await erase(node.engine, ranges_of(group.group))
         batch = staged(node.engine, node.identity.node_id, plan)
+        _stage_reborn(node.engine, plan.cluster_id, batch)
+        stage_takeover(node.engine, _engine_id(node), batch)
         if node.founding is not None:
             founding = replace(node.founding, cluster_id=plan.cluster_id)
             batch.put(FOUNDING_KEY, seal(founding.to_json()))
         node.engine.write(batch)
         await node.engine.sync()
+    if node.identity.cluster_id != plan.cluster_id:  # else it was done before, and the mark may know better by now
+        position = stored_position(node.engine)
+        assert position is not None, "the batch has one"
+        take_over(node.folder, position)
     node.folder.change_cluster(plan.previous_cluster_id, plan.cluster_id)
 
 
-def remove_rows(engine: Engine, group: int) -> None:
-    """Remove what a copy held that is given up anyway, in slices; its log, vote and state go with the last batch."""
-    for kind in ROW_KINDS:
-        start, end = keyspace.kind_range(kind, group)
-        while rows := engine.scan(start, end, limit=DELETES_PER_BATCH):
-            batch = WriteBatch()
-            for key, _ in rows:
-                batch.delete(key)
-            engine.write(batch)
+def _stage_reborn(engine: Engine, cluster_id: str, batch: WriteBatch) -> None:
+    """An engine that was begun anew remembers the only cluster that its node may return to."""
+    try:
+        reborn = stored_reborn(engine)
+    except Damaged:
+        return  # `stage_takeover` removes it
+    if reborn is not None:
+        batch.put(REBORN_KEY, replace(reborn, cluster_id=cluster_id).encode())
+
+
+def _engine_id(node: StoppedNode) -> int | None:
+    """A new one if the engine has lost something: the others may have heard how far it was."""
+    if not node.loss:
+        return None
+    return new_engine_id(node.identity.generation, secrets.randbits, by_recovery=True)
 
 
 def staged(engine: Engine, node_id: str, plan: Plan) -> WriteBatch:
@@ -107,8 +127,8 @@ def _stage_kept(engine: Engine, group: GroupPlan, topology: Topology, batch: Wri
     state = stored.GroupState.FromString(unseal(sealed))
     state.configuration.CopyFrom(group.configuration.encode())
     _stage_state(state, group, topology, batch)
-    for entry in log_entries(engine, group.group):
-        if entry.content.HasField("configuration"):
+    for _, entry in scanned_entries(engine, group.group):
+        if entry is not None and entry.content.HasField("configuration"):
             batch.put(keyspace.log_key(group.group, entry.index), seal(rewritten(entry.encoded, group.configuration)))
 
 
@@ -131,8 +151,7 @@ def _stage_begun(group: GroupPlan, topology: Topology, batch: WriteBatch) -> Non
     _stage_state(state, group, topology, batch)
     vote = stored.HardState(term=group.began_term)
     batch.put(keyspace.vote_key(group.group), seal(vote.SerializeToString()))
-    record = stored.ReplicaRecord(status=stored.REPLICA_STATUS_HEALTHY, replica_id=group.began)
-    batch.put(keyspace.replica_key(group.group), seal(record.SerializeToString()))
+    put_record(batch, group.group, stored.ReplicaRecord(status=HEALTHY, replica_id=group.began))
 
 
 def _stage_state(state: stored.GroupState, group: GroupPlan, topology: Topology, batch: WriteBatch) -> None:
@@ -155,5 +174,4 @@ def _stage_removal(engine: Engine, group: int, batch: WriteBatch) -> None:
 
 
 def _stage_tombstone(group: int, number: int, batch: WriteBatch) -> None:
-    record = stored.ReplicaRecord(status=stored.REPLICA_STATUS_GONE, replica_id=number, reason=REASON)
-    batch.put(keyspace.replica_key(group), seal(record.SerializeToString()))
+    put_record(batch, group, stored.ReplicaRecord(status=GONE, replica_id=number, reason=REASON))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from google.protobuf.message import DecodeError
@@ -10,13 +10,14 @@ from google.protobuf.message import DecodeError
 from ...api.proto.ringhold.storage.v1 import records_pb2 as stored
 from ...ring.topology import SYSTEM_GROUP, InvalidTopology, Topology
 from .. import keyspace
-from ..consensus.configuration import Configuration
-from ..consensus.log import Entry, received
+from ..consensus.recovery import ReplicaLost, recovered
 from ..keyspace import Kind
 from ..machine.topology_machine import load_topology
-from ..storage.engine import Engine, EngineFailed
+from ..replica_record import load_record
+from ..storage.engine import Engine, EngineDamaged, EngineFailed
 from ..storage.envelope import Damaged, unseal
 from ..storage.folder import IDENTITY_FILE, DataFolder, FolderError, Identity
+from ..storage.health import damage_noted, loss_of, mark_of
 from ..storage.opening import EngineUnavailable, open_engine
 from ..topology_store import FOUNDING_KEY, TOPOLOGY_KEY, stored_topology
 from .reports import Copy, Health, NodeReport
@@ -29,6 +30,12 @@ HEALTH = {
     stored.REPLICA_STATUS_INSTALLING: Health.INSTALLING,
     stored.REPLICA_STATUS_GONE: Health.GONE,
 }
+
+
+NOTHING_LEFT = (
+    "Nothing is left of what the node had: leave it out. If there is no other node to recover from, all is lost; to "
+    "begin anew, empty, remove the folder and start the node"
+)
 
 
 class FolderUnfit(Exception):
@@ -44,6 +51,8 @@ class StoppedNode:
     engine: Engine
     topology: Topology
     founding: Topology | None
+    loss: str
+    """Why the engine is not what the node has left; empty: it is."""
 
 
 @contextmanager
@@ -70,19 +79,31 @@ def _opened(folder: DataFolder) -> Iterator[StoppedNode]:
     assert identity is not None, "the identity file was there a moment ago"
     if not folder.engine_path.is_dir() or not any(folder.engine_path.iterdir()):
         raise _empty(folder.path, identity)
-    engine = open_engine(identity.engine, folder.engine_path)
+    try:
+        engine = open_engine(identity.engine, folder.engine_path)
+    except EngineDamaged as damage:
+        raise FolderUnfit(f"the engine of {folder.path} can't be read: {damage}. {NOTHING_LEFT}") from damage
     try:
         topology, founding = _topologies(engine, folder.path)
         if topology is None:
             raise _empty(folder.path, identity)
-        yield StoppedNode(folder, identity, engine, topology, founding)
+        yield StoppedNode(folder, identity, engine, topology, founding, loss_found(folder, identity, engine))
     finally:
         engine.close()
 
 
+def loss_found(folder: DataFolder, identity: Identity, engine: Engine) -> str:
+    """What a start of the node would find wrong with its engine; empty: nothing."""
+    note = damage_noted(folder)
+    if note:
+        return note
+    loss = loss_of(engine, mark_of(folder), identity.cluster_id)
+    return loss.reason if loss is not None else ""
+
+
 def _empty(path: Path, identity: Identity) -> FolderUnfit:
     if identity.cluster_id:
-        return FolderUnfit(f"the engine of {path} is empty, so what the node had is lost: leave the node out")
+        return FolderUnfit(f"the engine of {path} is empty. {NOTHING_LEFT}")
     return FolderUnfit(f"{path} belongs to a node that was never part of a cluster: leave it out")
 
 
@@ -123,7 +144,11 @@ def inspect(node: StoppedNode) -> NodeReport:
         engine=node.identity.engine,
         generation=node.identity.generation,
         topology=node.topology,
-        copies=tuple(inspect_copy(node.engine, node.identity.node_id, group) for group in groups_met(node.engine)),
+        copies=tuple(
+            replace(inspect_copy(node.engine, node.identity.node_id, group), loss=node.loss)
+            for group in groups_met(node.engine)
+        ),
+        loss=node.loss,
     )
 
 
@@ -142,53 +167,38 @@ def _groups_with(engine: Engine, kind: Kind) -> Iterator[int]:
 def inspect_copy(engine: Engine, node_id: str, group: int) -> Copy:
     """What a node has of a group. What can't be read makes the copy one that is gone, or damaged if it is the rows."""
     try:
-        record = replica_record(engine, node_id, group)
+        record = load_record(engine, group)
     except (Damaged, DecodeError) as error:
         return Copy(group, Health.GONE, 0, f"its record is damaged: {error}")
+    if record is None:
+        return Copy(group, Health.GONE, 0, "its record is missing")
     health = HEALTH.get(record.status, Health.GONE)
     if health is Health.GONE:
         return Copy(group, health, record.replica_id, record.reason)
     try:
         return _readable_copy(engine, group, health, record)
-    except (Damaged, DecodeError, UnfitLog) as error:
+    except (DecodeError, ReplicaLost) as error:
         return Copy(group, Health.GONE, record.replica_id, str(error))
 
 
 def _readable_copy(engine: Engine, group: int, health: Health, record: stored.ReplicaRecord) -> Copy:
-    vote = _vote(engine, group)
-    state, reason = _state(engine, group)
+    """Raises ReplicaLost."""
+    state, reason = _state(engine, group) if health is Health.HEALTHY else (record.before, record.reason)
     if health is Health.HEALTHY and reason:
         health = Health.DAMAGED
-    position = (state.applied_term, state.applied_index)
-    configuration = Configuration.decode(state.configuration)
-    for entry in log_entries(engine, group):
-        position = entry.term, entry.index
-        if entry.content.HasField("configuration"):
-            configuration = Configuration.decode(entry.content.configuration)
-    if health is Health.HEALTHY and position[1] < state.applied_index:
-        raise UnfitLog(f"its log ends at {position[1]}, before its rows, at {state.applied_index}")
+    found = recovered(engine, group, record, state)
     return Copy(
         group=group,
         health=health,
         number=record.replica_id,
-        reason=reason or record.reason,
+        reason=reason,
         applied_index=state.applied_index,
-        last_index=position[1],
-        last_term=position[0],
-        term=vote.term,
+        last_index=found.log.last_index,
+        last_term=found.log.last_term,
+        term=found.hard_state.term,
         revision=state.revision,
-        configuration=configuration,
+        configuration=found.configurations[-1][1],
     )
-
-
-def _vote(engine: Engine, group: int) -> stored.HardState:
-    """Replicas that have a record have a vote from their first batch on; others have one once they have voted."""
-    sealed = engine.get(keyspace.vote_key(group))
-    if sealed is not None:
-        return stored.HardState.FromString(unseal(sealed))
-    if engine.get(keyspace.replica_key(group)) is not None:
-        raise UnfitLog("its vote is missing")
-    return stored.HardState()
 
 
 def _state(engine: Engine, group: int) -> tuple[stored.GroupState, str]:
@@ -203,34 +213,3 @@ def _state(engine: Engine, group: int) -> tuple[stored.GroupState, str]:
     except (Damaged, DecodeError, InvalidTopology) as error:
         return stored.GroupState(), f"its state is damaged: {error}"
     return state, "" if state.configuration.voters else "its state has no configuration"
-
-
-def replica_record(engine: Engine, node_id: str, group: int) -> stored.ReplicaRecord:
-    """Which replica is here. Raises Damaged, DecodeError.
-
-    A node that was founded by an earlier version has no records: its replicas are those that their states speak of.
-    """
-    sealed = engine.get(keyspace.replica_key(group))
-    if sealed is not None:
-        return stored.ReplicaRecord.FromString(unseal(sealed))
-    state, _ = _state(engine, group)
-    number = Configuration.decode(state.configuration).numbers.get(node_id, 0)
-    return stored.ReplicaRecord(status=stored.REPLICA_STATUS_HEALTHY, replica_id=number)
-
-
-class UnfitLog(Exception):
-    """A log that has a gap or does not fit its rows, or that has no vote beside it."""
-
-
-def log_entries(engine: Engine, group: int) -> Iterator[Entry]:
-    """The stored log, a slice at a time. Raises Damaged, DecodeError, UnfitLog for a gap."""
-    start, end = keyspace.kind_range(Kind.LOG, group)
-    expected: int | None = None
-    while rows := engine.scan(start, end, limit=ROWS_PER_SCAN):
-        for key, sealed in rows:
-            _, index = keyspace.split_log_key(key)
-            if expected is not None and index != expected:
-                raise UnfitLog(f"its log has a gap before {index}")
-            yield received(index, unseal(sealed))
-            expected = index + 1
-        start = rows[-1][0] + b"\x00"

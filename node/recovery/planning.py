@@ -103,7 +103,11 @@ def _plan_group(
 ) -> GroupPlan:
     healthy = {node_id: copy for node_id, copy in copies.items() if copy.health is Health.HEALTHY}
     if healthy:
-        return _plan_from_copies(group, copies, healthy, topology)
+        sound = {node_id: copy for node_id, copy in healthy.items() if not copy.loss}
+        plan = _plan_from_copies(group, copies, sound, topology) if sound else None
+        if plan is not None and plan.fate is Fate.INTACT:
+            return plan
+        return _plan_from_copies(group, copies, {**sound, **_newest_of(healthy)}, topology)
     if group == SYSTEM_GROUP or restart_empty:
         return _plan_anew(group, copies, topology, survivors)
     targets = _surviving_targets(group, topology, survivors) or _in_turn(group, survivors)[:1]
@@ -117,15 +121,29 @@ def _plan_group(
     )
 
 
+def _newest_of(healthy: Copies) -> Copies:
+    """The copy with the newest log; of equals one that has lost nothing."""
+    best = max(healthy, key=lambda node_id: _preference(node_id, healthy[node_id]))
+    return {best: healthy[best]}
+
+
+def _preference(node_id: str, copy: Copy) -> tuple[tuple[int, int], bool, int]:
+    return copy.position, not copy.loss, -copy.configuration.rank(node_id)
+
+
 def _plan_from_copies(group: int, copies: Copies, healthy: Copies, topology: Topology) -> GroupPlan:
-    """The group goes on from its best copy: the newest log, which holds all that any survivor knows to be committed."""
-    best = max(healthy, key=lambda node_id: (healthy[node_id].position, -_rank(healthy[node_id], node_id)))
+    """The group goes on from its best copy: the newest log, which holds all that any survivor knows to be committed.
+
+    `healthy`: those that can be used. Of the copies that have lost something that is the newest at most: what it still
+    has is better than nothing, but nobody counts on it.
+    """
+    best = next(iter(_newest_of(healthy)))
     position, known = healthy[best].position, healthy[best].configuration
     standing = [replica for replica in known.voters if _is_here(replica, copies) and copies[replica.node_id].is_intact]
     ahead = [
         node_id
-        for node_id, number in known.numbers.items()
-        if _is_here((node_id, number), copies) and copies[node_id].is_intact and copies[node_id].position > position
+        for node_id, member in known.members.items()
+        if _is_here(member, copies) and copies[node_id].is_intact and copies[node_id].position > position
     ]
     is_intact = len(standing) >= known.quorum and not ahead
     configuration = _surviving_configuration(known, best, copies, healthy)
@@ -153,7 +171,8 @@ def _surviving_configuration(known: Configuration, best: str, copies: Copies, he
     voting = [replica for replica in known.voters if _is_here(replica, healthy)]
     if best not in {replica.node_id for replica in voting}:
         voting.append(ReplicaId(best, healthy[best].number))
-    dead = len(known.voters) - sum(_is_here(replica, healthy) for replica in known.voters)
+    sound = {node_id: copy for node_id, copy in healthy.items() if not copy.loss}
+    dead = len(known.voters) - sum(_is_here(replica, sound) for replica in known.voters)
     voters = safe_voters(voting, healthy, sure=known.quorum - dead)
     rest = [replica for replica in (*voting, *known.voters, *known.learners) if _is_here(replica, copies)]
     learners = [replica for replica in dict.fromkeys(rest) if replica not in voters]
@@ -222,14 +241,9 @@ def _next_revision(group: int, copies: Copies) -> int:
     return highest + 1 if group == SYSTEM_GROUP else highest
 
 
-def _is_here(replica: tuple[str, int], copies: Copies) -> bool:
+def _is_here(replica: ReplicaId, copies: Copies) -> bool:
     """Whether a node has the very replica that a configuration speaks of, and not an older or a newer one."""
-    node_id, number = replica
-    return node_id in copies and copies[node_id].number == number
-
-
-def _rank(copy: Copy, node_id: str) -> int:
-    return copy.configuration.rank(node_id)
+    return replica.node_id in copies and copies[replica.node_id].number == replica.number
 
 
 def _targets(group: int, topology: Topology) -> Sequence[str]:

@@ -73,7 +73,8 @@ class GroupPlan:
             return Task.BEGIN
         if copy is None:
             return Task.LEAVE
-        is_kept = copy.health is Health.HEALTHY and node_id in self.configuration.numbers
+        is_usable = copy.health is Health.HEALTHY and (not copy.loss or node_id == self.best)
+        is_kept = is_usable and node_id in self.configuration.numbers
         return Task.KEEP if is_kept else Task.BURY
 
     @property
@@ -138,6 +139,12 @@ class Plan:
         """The node's name, for people."""
         node = self.topology.node(node_id)
         return node.name if node else node_id
+
+    @property
+    def losses(self) -> dict[str, str]:
+        """By name, the nodes whose engines have lost something, and what."""
+        copies = (pair for group in self.groups for pair in (group.copies or {}).items())
+        return {self.name_of(node_id): copy.loss for node_id, copy in copies if copy.loss}
 
     def of(self, *fates: Fate) -> list[GroupPlan]:
         """The groups with one of these fates."""

@@ -30,7 +30,8 @@ class Health(StrEnum):
 class Copy:
     """What a survivor has of a group. Of one that is GONE nothing but `number` and `reason` may be known.
 
-    `configuration` is the newest in its log, valid since it was appended, whether it is committed or not.
+    `configuration` is the newest in its log, valid since it was appended, whether it is committed or not. `loss`: why
+    its engine is no more what the node has left (empty: it is): the newest entries, votes and rows may be gone.
     """
 
     group: int
@@ -43,6 +44,7 @@ class Copy:
     term: int = 0
     revision: int = 0
     configuration: Configuration = NOBODY
+    loss: str = ""
 
     @property
     def position(self) -> tuple[int, int]:
@@ -52,7 +54,7 @@ class Copy:
     @property
     def is_intact(self) -> bool:
         """Whether its log and vote are, so that its word counts."""
-        return self.health is not Health.GONE
+        return self.health is not Health.GONE and not self.loss
 
     def encode(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -76,12 +78,16 @@ _COPY_FIELDS = (
     "last_term",
     "term",
     "revision",
+    "loss",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class NodeReport:
-    """A survivor: who it is, the newest topology that it knows, and its copies in the order of their groups."""
+    """A survivor: who it is, the newest topology that it knows, and its copies in the order of their groups.
+
+    `loss`: as of its copies.
+    """
 
     node_id: str
     name: str
@@ -90,6 +96,7 @@ class NodeReport:
     generation: int
     topology: Topology
     copies: tuple[Copy, ...]
+    loss: str = ""
 
     @property
     def fingerprint(self) -> str:
@@ -106,6 +113,7 @@ class NodeReport:
             "generation": self.generation,
             "topology": self.topology.to_json().decode(),
             "copies": [copy.encode() for copy in self.copies],
+            "loss": self.loss,
         }
 
     @staticmethod

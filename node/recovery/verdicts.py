@@ -32,6 +32,9 @@ def _uncertain(plan: Plan, group: GroupPlan) -> str:
     told = f"{what} since entry {index} of term {term} may be lost"
     if dead:
         told += f": the replicas on {dead} may have had entries after it"
+    loss = _copy(group, group.best).loss
+    if loss:
+        told += f"; the best copy that is left is of an engine that has lost data: {loss}"
     ahead = ", ".join(f"{plan.name_of(each)} (to entry {_copy(group, each).last_index})" for each in group.ahead)
     return f"{told}; a newer copy that is no more healthy is on {ahead}" if ahead else told
 
@@ -45,11 +48,13 @@ def copies_told(plan: Plan, group: GroupPlan) -> list[str]:
 
 def _copy_told(plan: Plan, group: GroupPlan, node_id: str) -> str:
     name, copy = plan.name_of(node_id), _copy(group, node_id)
-    if not copy.is_intact:
+    if copy.health is Health.GONE:
         return f"{name}: gone" + (f" ({copy.reason})" if copy.reason else "")
     found = f"{name}: applied {copy.applied_index}, last {copy.last_index} of term {copy.last_term}"
     if copy.health is not Health.HEALTHY:
         found += f", {copy.health}" + (f" ({copy.reason})" if copy.reason else "")
+    if copy.loss:
+        found += ", of an engine that has lost data"
     return f"{found}, the best" if node_id == group.best else found
 
 
@@ -73,6 +78,11 @@ def summary(plan: Plan) -> list[str]:
     }
     parts = [f"{counts[fate]} {phrase}" for fate, phrase in phrases.items() if counts[fate]]
     told.append(f"Of {plan.topology.partitions} partitions, {', '.join(parts)}.")
+    for name, loss in sorted(plan.losses.items()):
+        told.append(
+            f"The engine of {name} has lost data: {loss}. It may have forgotten what it acknowledged and for whom it "
+            "voted, so its copies are used only where no other is as new; the rest of them are removed and made anew."
+        )
     told.append(f"They become a new cluster of the same name, with the id {plan.cluster_id}.")
     if plan.dead:
         told.append(f"Left behind and removed from the topology: {', '.join(sorted(plan.dead))}. {NEVER_AGAIN}")

@@ -20,6 +20,10 @@ class EngineFull(EngineFailed):
     """The device has no space left."""
 
 
+class EngineDamaged(EngineFailed):
+    """The engine's files are not what it wrote. The next start must not use them, see `storage/health.py`."""
+
+
 class ViewGone(Exception):
     """The engine has given the view up, because it kept too many old versions alive. Start over with a new one."""
 

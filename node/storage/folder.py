@@ -123,26 +123,27 @@ class DataFolder:
         self._check_same("engine", stored.engine, engine)
         return stored if stored.name == name else self._store(replace(stored, name=name))
 
-    def begin_generation(self) -> Identity:
-        """Count the start of this process: generation + 1, durable on return. The identity must exist."""
+    def begin_generation(self, above: int = 0) -> Identity:
+        """Count the start of this process: generation + 1, durable on return. The identity must exist.
+
+        `above`: what others know of this node, from a life that the folder has forgotten.
+        """
         stored = self.identity()
         assert stored is not None, "a generation needs an identity: call open_identity first"
-        return self._store(replace(stored, generation=stored.generation + 1))
+        return self._store(replace(stored, generation=max(stored.generation, above) + 1))
 
     def adopt(self, cluster_id: str) -> Identity:
         """Note that this node has adopted a cluster, durable on return; nothing may rest on the adoption before.
 
-        Raises FolderError if it has adopted another one.
+        At each start it is told again what the engine has adopted, in case a crash came between the two. Raises
+        FolderError if it has adopted another one.
         """
         stored = self.identity()
         assert stored is not None, "only a node with an identity adopts a cluster"
         if stored.cluster_id == cluster_id:
             return stored
         if stored.cluster_id:
-            raise FolderError(
-                f"the data folder {self.path} belongs to the cluster with id {stored.cluster_id}, but its engine holds "
-                f"that with id {cluster_id}: restore the engine that belongs to it"
-            )
+            raise two_clusters(self.path, stored.cluster_id, cluster_id)
         return self._store(replace(stored, cluster_id=cluster_id))
 
     def change_cluster(self, previous_id: str, cluster_id: str) -> Identity:
@@ -156,24 +157,6 @@ class DataFolder:
         if stored is None or stored.cluster_id not in ("", previous_id):
             raise FolderError(f"the data folder {self.path} does not belong to the cluster with id {previous_id}")
         return self._store(replace(stored, cluster_id=cluster_id))
-
-    def check_adoption(self, cluster_id: str) -> None:
-        """Compare what the identity remembers with the cluster id in the engine (empty: none), at each start.
-
-        An adoption that only the engine knows of was cut short by a crash, and is completed. One that only the
-        identity knows of means that the engine was lost, with the votes of its replicas: this node would found them
-        anew and vote twice in one term. Raises FolderError.
-        """
-        if cluster_id:
-            self.adopt(cluster_id)
-            return
-        stored = self.identity()
-        if stored is not None and stored.cluster_id:
-            raise FolderError(
-                f"the data folder {self.path} belongs to a node of the cluster with id {stored.cluster_id}, but its "
-                f"engine in {self.engine_path} is empty: its files were lost. Restore them, or remove the whole folder "
-                "and start a new node, under another name"
-            )
 
     def close(self) -> None:
         """Release the folder."""
@@ -256,6 +239,15 @@ def sync_file(path: Path) -> None:
 def sync_folder(path: Path) -> None:
     """Make the names in a folder durable: creating or replacing a file is a change of its folder, not of the file."""
     sync_file(path)
+
+
+def two_clusters(folder: Path, adopted_id: str, engine_id: str) -> FolderError:
+    """The sentence for an engine that is not of the cluster of its folder."""
+    return FolderError(
+        f"the data folder {folder} belongs to the cluster with id {adopted_id}, but its engine holds that with id "
+        f"{engine_id}: if a recovery was cut short here, apply the recovery plan again (ringhold recover); else "
+        "restore the engine that belongs to the folder"
+    )
 
 
 def unusable(folder: Path, error: OSError) -> FolderError:

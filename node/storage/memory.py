@@ -1,5 +1,7 @@
 """The fake engine: rows in memory, and a crash that loses what a real one may lose. It ships beside its Protocol.
 
+Also what no engine should ever do, for tests of what recognises it: synced batches that vanish, bytes that rot.
+
 Deterministic: the same calls and the same `rng` give the same result, so a simulation can be repeated from its seed.
 """
 
@@ -8,9 +10,16 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from random import Random
+from typing import TypeAlias
 
 from .engine import EngineFailed, EngineStats, Row, ViewGone, WriteBatch
 from .failure import Latch
+
+Undo: TypeAlias = list[tuple[bytes, bytes | None]]
+"""What stood under the keys of a batch before it."""
+
+UNDONE_SYNCED_MAX = 32
+"""Synced batches that a crash can be told to lose all the same."""
 
 
 class Rows:
@@ -99,7 +108,8 @@ class MemoryEngine:
         self._latch = Latch()
         self._written = 0
         self._synced = 0
-        self._undo: deque[list[tuple[bytes, bytes | None]]] = deque()  # one entry per unsynced batch, oldest first
+        self._undo: deque[Undo] = deque()  # one entry per unsynced batch, oldest first
+        self._undo_synced: deque[Undo] = deque(maxlen=UNDONE_SYNCED_MAX)
 
     def get(self, key: bytes) -> bytes | None:
         self._check_read()
@@ -141,7 +151,7 @@ class MemoryEngine:
         self._latch.check()
         if path in self.checkpoints:
             raise FileExistsError(str(path))
-        self.checkpoints[path] = MemoryEngine(rows=self._rows.copy())
+        self.checkpoints[path] = self.copied()
 
     def stats(self) -> EngineStats:
         return EngineStats(self._rows.bytes(), self._written, self._synced)
@@ -154,15 +164,31 @@ class MemoryEngine:
             self._mark_synced(self._written)
         self._latch.fail(EngineFailed("the engine is closed"))
 
-    def crash(self, rng: Random) -> "MemoryEngine":
+    def crash(self, rng: Random, *, lost_synced: int = 0) -> "MemoryEngine":
         """Power loss: the engine that the next process opens. Any suffix of the unsynced batches is gone, `rng` says
-        how long; this engine fails from now on, and so do the syncs under way."""
+        how long; this engine fails from now on, and so do the syncs under way.
+
+        `lost_synced`: so many synced batches, of the last UNDONE_SYNCED_MAX, are gone as well, and all after them.
+        """
         self._latch.fail(EngineFailed("the engine has crashed"))
+        for _ in range(len(self._undo) if lost_synced else rng.randint(0, len(self._undo))):
+            self._take_back(self._undo.pop())
+        for _ in range(min(lost_synced, len(self._undo_synced))):
+            self._take_back(self._undo_synced.pop())
+        return MemoryEngine(before_sync=self._before_sync, rows=self._rows)
+
+    def alter(self, key: bytes, value: bytes | None) -> None:
+        """Have the disk hold something else than was written; None: nothing. No batch, and no sync, says so."""
+        self._rows_to_change().put(key, value)
+
+    def copied(self, *, before_sync: Callable[[], Awaitable[None]] | None = None) -> "MemoryEngine":
+        """An engine on a copy of the disk as it is now."""
+        return MemoryEngine(before_sync=before_sync, rows=self._rows.copy())
+
+    def _take_back(self, undo: Undo) -> None:
         rows = self._rows_to_change()
-        for _ in range(rng.randint(0, len(self._undo))):
-            for key, before in reversed(self._undo.pop()):
-                rows.put(key, before)
-        return MemoryEngine(before_sync=self._before_sync, rows=rows)
+        for key, before in reversed(undo):
+            rows.put(key, before)
 
     def _check_read(self) -> None:
         self._latch.check()
@@ -180,4 +206,4 @@ class MemoryEngine:
     def _mark_synced(self, wanted: int) -> None:
         while self._synced < wanted:
             self._synced += 1
-            self._undo.popleft()
+            self._undo_synced.append(self._undo.popleft())

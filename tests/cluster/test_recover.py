@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from support.gateways import Gateway, gateway
 from support.nodes import NodeProcess, node_processes, running, wait_until
 
-from ringhold import Client, RingholdError
+from ringhold import Client, KeyNotFound, RingholdError
 from ringhold.node.storage.folder import DataFolder
 from ringhold.ring.hashing import partition_of
 
@@ -176,6 +177,72 @@ def test_partitions_without_any_copy(tmp_path: Path) -> None:
             assert {match.key for match in client.find(INDEX, TAG)} == kept
         load(survivor)
         check_everything(survivor)
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "rocksdb"])
+def test_a_cluster_of_one_goes_on_with_what_its_engine_has_left(tmp_path: Path, engine: str) -> None:
+    """Its log torn, it refuses to start, and names the command that gets it going again with all that is left."""
+    if engine == "rocksdb":
+        pytest.importorskip("rocksdict")
+    (node,) = node_processes(tmp_path, 1, ["--engine", engine, "--partitions", "8"])
+    with running([node]):
+        load(node)
+        node.kill()
+        tear_log(node.data_dir)
+        node.start()
+        assert node.wait() == 1
+        assert "DATA_LOSS: the engine in" in node.output
+        assert "ringhold recover --unsafe" in node.output
+        ended = ringhold("recover", "--unsafe", "--yes", *folders([node]))
+        assert ended.returncode == 0, ended.stderr
+        assert f"The engine of {node.name} has lost data: the last" in ended.stdout
+        start([node])
+        left = what_is_left(node)
+        assert 0 < len(left) < len(KEYS)
+        assert left.items() <= KEYS.items()
+        load(node)
+        check_everything(node)
+        node.kill()
+        start([node])
+
+
+def tear_log(folder: Path) -> None:
+    """Spoil the engine's log in its middle: what follows is dropped without a word."""
+    engine = folder / "engine"
+    logs = [*engine.glob("*-wal"), *engine.glob("rows.rocksdb/*.log")]
+    log = max(logs, key=lambda path: path.stat().st_size)
+    content = bytearray(log.read_bytes())
+    middle = len(content) * 4 // 5
+    content[middle : middle + 64] = bytes(64)
+    log.write_bytes(content)
+
+
+def what_is_left(node: NodeProcess) -> dict[bytes, bytes]:
+    left = {}
+    with Client([node.grpc], timeout_s=10.0) as client:
+        for key in KEYS:
+            with suppress(KeyNotFound):
+                left[key] = client.get(key).value
+    return left
+
+
+def test_an_engine_of_which_nothing_is_left(tmp_path: Path) -> None:
+    """A cluster of one that has lost it all is told so, and how to begin anew."""
+    (node,) = node_processes(tmp_path, 1, ["--partitions", "4"])
+    with running([node]):
+        load(node)
+        node.kill()
+        shutil.rmtree(node.data_dir / "engine")
+        node.start()
+        assert node.wait() == 1
+        refused = ringhold("recover", "--unsafe", "--yes", *folders([node]))
+        assert refused.returncode == 1
+        assert "Nothing is left of what the node had" in refused.stderr
+        assert "remove the folder and start the node" in " ".join(refused.stderr.split())
+        shutil.rmtree(node.data_dir)
+        start([node])
+        load(node)
+        check_everything(node)
 
 
 def keys_on(node: NodeProcess) -> set[bytes]:

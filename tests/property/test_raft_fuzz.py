@@ -4,14 +4,17 @@ import random
 from collections.abc import Callable
 
 import pytest
-from support.raft_group import Node, RaftGroup
+from support.raft_group import RaftGroup
+from support.raft_node import Node
 
 from ringhold.node.consensus.configuration import Configuration, ReplicaId
+from ringhold.node.consensus.states import LogBounds
 
 SEEDS_QUICK = 300
 SEEDS_LONG = 4_000
 FAULTS_S = 3.0
 CALM_S_MAX = 8.0
+HEALED_S_MAX = 30.0
 NODES_MAX = 7
 
 
@@ -19,7 +22,7 @@ class Schedule:
     """One seed: a group, and what befalls it."""
 
     def __init__(self, seed: int, size: int, *, grows: bool) -> None:
-        """`grows`: nodes are added to the group; without, its log is dropped."""
+        """`grows`: nodes are added to the group."""
         self.rng = random.Random(seed)
         self.group = RaftGroup(size, seed, leases=self.rng.random() < 0.9)
         self.grows = grows
@@ -27,6 +30,9 @@ class Schedule:
         self.group.beat_loss = self.rng.choice((0.0, 0.1, 0.3))
         for node in self.group.nodes.values():
             node.rate = self.rng.uniform(1.0, 1.1)
+        bounds = LogBounds(self.rng.choice((4, 20, 10_000)), self.rng.choice((300, 1 << 20)))
+        self.group.bound_logs(bounds)
+        self.drop_chance = self.rng.choice((0.1, 0.6))
         self._faults: tuple[Callable[[], None], ...] = (
             self._crash,
             self._start,
@@ -40,7 +46,14 @@ class Schedule:
             self._campaign,
             self._reconfigure,
             self._reconfigure,
+            self._damage,
+            self._destroy,
         )
+        self.fault_chance = 0.15
+        if seed % 4 > 1:  # less befalls the network, so that more is committed, dropped, lost and installed
+            self.fault_chance = 0.1
+            calm = (self._start, self._mend)
+            self._faults = (*self._faults, *calm * 3, *(self._diverge, self._damage) * 2)
 
     def run(self) -> None:
         group, rng = self.group, self.rng
@@ -48,16 +61,21 @@ class Schedule:
         while group.time < end:
             group.run(rng.expovariate(60))
             self._use()
-            if rng.random() < 0.15:
+            if rng.random() < self.fault_chance:
                 rng.choice(self._faults)()
         group.heal()
-        group.run_until(lambda: bool(group.leaders) and group.has_converged(), CALM_S_MAX)
+        group.run_until(self._is_whole, HEALED_S_MAX)
         ticket = group.propose(group.leader)
         group.run_until(lambda: ticket in group.witness.outcomes, CALM_S_MAX)
         group.run_until(group.has_converged, CALM_S_MAX)
         released = group.witness.reads_done
         group.read(group.leader)
         group.run_until(lambda: group.witness.reads_done > released, CALM_S_MAX)
+
+    def _is_whole(self) -> bool:
+        """All members have all there is, and vote."""
+        group = self.group
+        return group.has_converged() and not group.leader.replica.configuration.learners
 
     def _up(self) -> list[Node]:
         return [node for node in self.group.nodes.values() if node.is_up]
@@ -68,12 +86,13 @@ class Schedule:
     def _use(self) -> None:
         """Clients and the shell, at every replica that is awake."""
         for node in self._running():
-            if node.replica.leads and self.rng.random() < 0.6:
+            if node.replica.leads and node.replica.is_healthy and self.rng.random() < 0.6:
                 self.group.propose(node)
-            if node.replica.leads and self.rng.random() < 0.5:
+            if node.replica.leads and node.replica.is_healthy and self.rng.random() < 0.5:
                 self.group.read(node)
-            self.group.read_stale(node)
-            if not self.grows and self.rng.random() < 0.1:
+            if node.replica.is_healthy:
+                self.group.read_stale(node)
+            if self.rng.random() < self.drop_chance:
                 self.group.drop_log(node)
 
     def _pair(self) -> tuple[str, str]:
@@ -99,6 +118,15 @@ class Schedule:
         leaders = self.group.leaders or list(self.group.nodes.values())
         self.group.isolate(self.rng.choice(leaders).node_id)
 
+    def _diverge(self) -> None:
+        """A leader goes on alone: what it appends now contradicts what the others will commit."""
+        for node in self._running():
+            if node.replica.leads and node.replica.is_healthy:
+                self.group.isolate(node.node_id)
+                for _ in range(self.rng.choice((1, 60))):
+                    self.group.propose(node)
+                self.group.reconfigure(node, self._changed(node))
+
     def _mend(self) -> None:
         for one in self.group.nodes:
             for other in self.group.nodes:
@@ -107,7 +135,8 @@ class Schedule:
 
     def _pause(self) -> None:
         if up := self._up():
-            self.rng.choice(up).paused_until = self.group.time + self.rng.choice((0.1, 0.8, 1.5))
+            node = self.rng.choice(up)
+            node.paused_until = max(node.paused_until, self.group.time + self.rng.choice((0.1, 0.8, 1.5)))
 
     def _stall(self) -> None:
         self.rng.choice(list(self.group.nodes.values())).sync_s = self.rng.choice((0.001, 0.05, 0.5))
@@ -121,6 +150,16 @@ class Schedule:
     def _campaign(self) -> None:
         if running := self._running():
             self.group.campaign(self.rng.choice(running).node_id)
+
+    def _damage(self) -> None:
+        healthy = [node for node in self._running() if node.replica.is_healthy]
+        if healthy and self.group.hosting.may_lose((node := self.rng.choice(healthy)).node_id):
+            self.group.hosting.damage(node)
+
+    def _destroy(self) -> None:
+        with_disk = [node for node in self._up() if node.hosted is not None]
+        if with_disk and self.group.hosting.may_lose((node := self.rng.choice(with_disk)).node_id):
+            self.group.hosting.destroy(node)
 
     def _reconfigure(self) -> None:
         for node in self._running():
@@ -154,7 +193,9 @@ class Schedule:
 
     def _without_voter(self, node: Node, before: Configuration) -> Configuration:
         gone = self.rng.choice(before.voters)
-        return Configuration(tuple(each for each in before.voters if each != gone), before.learners)
+        after = Configuration(tuple(each for each in before.voters if each != gone), before.learners)
+        good = sum(self.group.hosting.is_good(voter) for voter in after.voters)
+        return after if good >= after.quorum else before
 
     def _without_learner(self, node: Node, before: Configuration) -> Configuration:
         return Configuration(before.voters, before.learners[1:])

@@ -10,6 +10,7 @@ from ringhold.node.consensus import ticks as shell
 from ringhold.node.consensus.configuration import Configuration, quorum_value
 from ringhold.node.consensus.core import Replica
 from ringhold.node.consensus.election import Election
+from ringhold.node.consensus.follower import Follower
 from ringhold.node.consensus.leadership import Leadership
 from ringhold.node.consensus.log import Entry
 from ringhold.node.consensus.messages import APPENDED
@@ -63,10 +64,10 @@ def old_term_committed() -> Iterator[None]:
 
     def make(original: Any) -> Any:
         def take_office(self: Replica[Any], now: float) -> None:
-            appended = self._append
-            self._append = lambda entry: None  # type: ignore[method-assign]
+            appended = self.append
+            self.append = lambda entry: None  # type: ignore[method-assign]
             original(self, now)
-            self._append = appended  # type: ignore[method-assign]
+            self.append = appended  # type: ignore[method-assign]
             assert self.office is not None
             self.office.began_index -= 1
 
@@ -169,7 +170,7 @@ def acknowledged_before_sync() -> Iterator[None]:
         def reply(self: Replica[Any], target: str, asked: RaftMessage, kind: Any, **fields: int) -> None:
             original(self, target, asked, kind, **fields)
             if kind == APPENDED:
-                self.outbox.append(self.after_sync.pop())
+                self.outbox.append(self.unwritten.messages.pop())
 
         return reply
 
@@ -246,13 +247,13 @@ def conflicting_entries_kept() -> Iterator[None]:
     """A follower that has another entry at an index keeps it."""
 
     def make(original: Any) -> Any:
-        def take_entry(self: Replica[Any], entry: Entry) -> None:
-            if entry.index > self.log.last_index:
+        def take_entry(self: Follower[Any], entry: Entry) -> None:
+            if entry.index > self._replica.log.last_index:
                 original(self, entry)
 
         return take_entry
 
-    with patched(Replica, "_take_entry", make):
+    with patched(Follower, "_take_entry", make):
         yield
 
 
@@ -261,13 +262,14 @@ def commit_beyond_the_last_new_entry() -> Iterator[None]:
     """A follower takes the leader's commit index for entries that the leader has not shown it to have."""
 
     def make(original: Any) -> Any:
-        def append_received(self: Replica[Any], source: str, message: RaftMessage, now: float, after: Any) -> None:
-            original(self, source, message, now, after)
-            self.commit_index = max(self.commit_index, min(message.commit, self.log.last_index))
+        def append_received(self: Follower[Any], source: str, message: RaftMessage, after: Any) -> None:
+            original(self, source, message, after)
+            replica = self._replica
+            replica.commit_index = max(replica.commit_index, min(message.commit, replica.log.last_index))
 
         return append_received
 
-    with patched(Replica, "_append_received", make):
+    with patched(Follower, "append_received", make):
         yield
 
 
@@ -356,17 +358,6 @@ def deposed_means_not_applied() -> Iterator[None]:
 
 
 @contextmanager
-def log_dropped_too_early() -> Iterator[None]:
-    """A replica drops what it has applied, though another may still lack it."""
-
-    def make(_: Any) -> Any:
-        return lambda self: self.applied_index
-
-    with patched(Replica, "droppable", make):
-        yield
-
-
-@contextmanager
 def age_counted_from_receipt() -> Iterator[None]:
     """A replica says that it is as fresh as the newest message that it has taken in, however late that came."""
 
@@ -426,7 +417,6 @@ CONSENSUS: Sequence[Callable[[], AbstractContextManager[None]]] = (
     quorum_too_small,
     election_restriction_ignored,
     deposed_means_not_applied,
-    log_dropped_too_early,
     age_counted_from_receipt,
     age_vouched_by_a_new_leader,
 )

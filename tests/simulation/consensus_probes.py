@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ringhold.node.consensus import groups as shell
+from ringhold.node.consensus import hosting as shell
 from ringhold.node.consensus.core import Replica
 from ringhold.node.consensus.election import Election
+from ringhold.node.consensus.follower import Follower
 from ringhold.node.consensus.handover import Handovers
 from ringhold.node.consensus.leadership import Leadership
 from ringhold.node.consensus.log import Log
@@ -19,7 +20,7 @@ from .patches import Make, Note, Place
 
 def count_truncations(note: Note) -> Make:
     def make(original: Any) -> Any:
-        def truncate(self: Replica[Any], index: int) -> None:
+        def truncate(self: Follower[Any], index: int) -> None:
             note("conflicting entries truncated")
             original(self, index)
 
@@ -223,7 +224,7 @@ def count_outlived_epochs(note: Note) -> Make:
 
 
 CONSENSUS: Sequence[Place] = (
-    (Replica, "_truncate", count_truncations),
+    (Follower, "_truncate", count_truncations),
     (Election, "_timeout_now_received", count_transfers),
     (Election, "refuses_votes", count_refused_votes),
     (Replica, "_become_follower", count_lost_candidacies),

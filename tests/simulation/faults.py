@@ -21,6 +21,7 @@ from ringhold.node.storage.engine import WriteBatch
 from ringhold.node.storage.memory import MemoryEngine
 
 from .consensus_faults import CONSENSUS, RARELY_SHOWN
+from .damage_faults import DAMAGE, DAMAGE_RARELY_SHOWN
 from .patches import patched
 from .resolve_faults import RESOLVE
 
@@ -214,9 +215,10 @@ FAULTS: dict[str, Fault] = {
         refusals_swallowed,
         page_begins_at_the_last,
         *CONSENSUS,
+        *DAMAGE,
         *RESOLVE,
     )
 }
 
-ALL_FAULTS: dict[str, Fault] = FAULTS | {fault.__name__: fault for fault in RARELY_SHOWN}
+ALL_FAULTS: dict[str, Fault] = FAULTS | {fault.__name__: fault for fault in (*RARELY_SHOWN, *DAMAGE_RARELY_SHOWN)}
 """Also those for which nobody has yet named a seed; they are planted when they are asked for by name."""

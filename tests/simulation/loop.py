@@ -174,6 +174,12 @@ class SimulationLoop(asyncio.BaseEventLoop):
         while self._timers and self._timers[0][0] <= self._now:
             self._ready.append(heapq.heappop(self._timers)[2])
 
+    def _asyncgen_firstiter_hook(self, generator: Any) -> None:
+        """Nobody closes generators but who reads them: the garbage collector's time is not virtual."""
+
+    def _asyncgen_finalizer_hook(self, generator: Any) -> None:
+        """As above."""
+
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         """Cancelled timers are dropped when their time comes."""
 
@@ -232,6 +238,12 @@ async def until(condition: Callable[[], bool], seconds_max: float = inf) -> None
     end = loop.time() + seconds_max
     while not condition() and loop.time() < end:  # noqa: ASYNC110 - what is waited for tells nobody
         await asyncio.sleep(POLL_S)
+
+
+async def within(seconds_max: float, condition: Callable[[], bool]) -> bool:
+    """Whether the condition holds at some moment within so much time; returns then."""
+    await until(condition, seconds_max)
+    return condition()
 
 
 async def let_pass(seconds: float) -> None:

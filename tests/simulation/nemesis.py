@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import permutations
@@ -13,7 +13,8 @@ from ringhold.node.storage.memory import MemoryEngine
 
 from .calls import ClientNetwork
 from .clocks import SimulatedClock, random_rate
-from .loop import Life, SimulationLoop, until
+from .disk_faults import DiskFaults
+from .loop import Life, SimulationLoop, until, within
 from .machines import SYNC_S, Machine
 from .network import Channel, Network, Weather
 from .sessions import Wires
@@ -37,6 +38,9 @@ STUCK_SYNC_S = (1.5, 6.0)
 COLD_START_CHANCE = 0.4
 """That a disk is slow after a start, so that the node is reachable for a while before it leads."""
 
+SNAPSHOT_S_MAX = 5.0
+"""How long the end of a snapshot waits for its beginning."""
+
 BROKEN_DISK_S_MAX = 5.0
 """An idle node may not touch its disk for long; then it is killed with its broken disk."""
 
@@ -44,6 +48,8 @@ STOP_S_MAX = 1.0
 """How soon a node has stopped after its disk has failed."""
 
 FAULTS_PER_S = 1 / 1.5
+DISK_FAULTS_PER_S = 1 / 2
+"""One disk must be sound again before another is hurt, so most of them do not come."""
 
 Breakage = Callable[[MemoryEngine], None]
 
@@ -85,8 +91,9 @@ class Nemesis:
         rng: random.Random,
         trace: Trace,
         accuse: Callable[[str], None],
+        twin_of: Callable[[Machine], Machine],
     ) -> None:
-        """`accuse` is told of a node that does not do what its fault demands."""
+        """`accuse` is told of a node that does not do what its fault demands; `twin_of` as of DiskFaults."""
         self._machines = machines
         self._accuse = accuse
         self._clocks = clocks
@@ -94,6 +101,7 @@ class Nemesis:
         self._wires = wires
         self._rng = rng
         self._trace = trace
+        self.disks = DiskFaults(machines, twin_of, self._kill, rng, trace, accuse)
         self._running: dict[asyncio.Task[None], None] = {}
         self._faults: Mapping[Callable[[], Coroutine[Any, Any, None]], int] = {
             self._crash: 5,
@@ -103,6 +111,7 @@ class Nemesis:
             self._partition: 6,
             self._one_channel: 5,
             self._lose_sessions: 3,
+            self._interrupt_snapshot: 4,
             self._bad_weather: 4,
             self._slow_disk: 3,
             self._stuck_sync: 2,
@@ -113,16 +122,23 @@ class Nemesis:
             self._drift: 2,
         }
 
-    async def rage(self, seconds: float, *, suspends: bool) -> None:
+    async def rage(self, seconds: float, *, suspends: bool, hurts_disks: bool) -> None:
         """Faults for so long; if `suspends`, all machines are once suspended together, as a laptop is."""
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
+        if hurts_disks:
+            self._start(self._hurt_disks(end))
         if suspends:
             self._start(self._suspend(self._rng.uniform(0.3, 0.9) * seconds))
         while loop.time() < end:
             await asyncio.sleep(self._rng.expovariate(FAULTS_PER_S))
             (fault,) = self._rng.choices(list(self._faults), weights=list(self._faults.values()))
             self._start(fault())
+
+    async def _hurt_disks(self, end: float) -> None:
+        while asyncio.get_running_loop().time() < end:
+            await asyncio.sleep(self._rng.expovariate(DISK_FAULTS_PER_S))
+            self._start(self.disks.any_fault())
 
     def disturb_founding(self) -> None:
         """Let the machines, just booted, crash within their first steps."""
@@ -202,7 +218,7 @@ class Nemesis:
         if self._rng.random() < 0.5:
             await asyncio.sleep(self._rng.uniform(0, 2))
             for machine in down:
-                if not machine.is_up:
+                if not machine.is_up and not machine.is_gone:
                     machine.boot()
         else:
             for machine in down:
@@ -215,7 +231,7 @@ class Nemesis:
 
     async def _boot_later(self, machine: Machine) -> None:
         await asyncio.sleep(self._rng.choice([0.05, 0.5, self._rng.uniform(0, 6)]))
-        if machine.is_up:
+        if machine.is_up or machine.is_gone:
             return
         machine.boot()
         if self._rng.random() < COLD_START_CHANCE:
@@ -275,6 +291,46 @@ class Nemesis:
         links = list(self._wires.links.values())
         for link in links if all_ or not links else [self._rng.choice(links)]:
             link.sever((0.0, 0.5))
+        for stream in list(self._wires.streams.values()):
+            if all_ or self._rng.random() < 0.5:
+                stream.sever((0.0, 0.5))
+
+    async def _interrupt_snapshot(self) -> None:
+        """Wait for a snapshot to be under way, and stop it somewhere: its way, one of its ends, or its view."""
+        if not await within(SNAPSHOT_S_MAX, lambda: any(self._under_way())):
+            return
+        await asyncio.sleep(self._rng.choice([0.0, self._rng.uniform(0, 0.5)]))
+        for target, source in list(self._under_way())[:1]:
+            how = self._rng.choice(["way", "target", "source", "view", "leader"])
+            self._note("snapshot interrupted", f"from {source.name} to {target.name}, {how}")
+            await self._interrupt(target, source, how)
+
+    def _under_way(self) -> Iterator[tuple[Machine, Machine]]:
+        """The two ends of each snapshot of which something has come."""
+        for stream in self._wires.streams.values():
+            ends = [self._machine_of(end.machine) for end in (stream.target, stream.source)]
+            target, source = ends
+            if target is not None and source is not None and stream.has_begun:
+                yield target, source
+
+    def _machine_of(self, name: str) -> Machine | None:
+        return next((machine for machine in self._machines if machine.name == name and machine.is_up), None)
+
+    async def _interrupt(self, target: Machine, source: Machine, how: str) -> None:
+        assert source.node is not None
+        if how == "way":
+            for stream in list(self._wires.streams.values()):
+                stream.sever((0.0, 0.5))
+        elif how == "view":
+            for served in list(source.node.snapshots._views.values()):
+                served.view.close()  # as an engine does that can't keep it any longer
+        elif how == "leader":
+            others = [machine.name for machine in self._machines if machine is not source]
+            await self._shut([(source.name, other) for other in others], seconds_max=ONE_CHANNEL_S_MAX / 4)
+        else:
+            machine = target if how == "target" else source
+            self._kill(machine)
+            await self._boot_later(machine)
 
     async def _bad_weather(self) -> None:
         rng = self._rng

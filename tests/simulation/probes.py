@@ -15,10 +15,13 @@ from ringhold.node.peers.exchange import RequestLost, RequestNotSent
 from ringhold.node.scatter import Scatter
 
 from .consensus_probes import CONSENSUS
+from .damage_probes import BURIED_BY, DAMAGE, GIVEN_UP_BY
 from .machines import PARTITIONS
 from .patches import Make, Note, Place, patched
 
 RARE_PATHS = (
+    *BURIED_BY.values(),
+    *(path for path in GIVEN_UP_BY.values() if path != "damaged row found by a snapshot"),
     "anchor refused",
     "attempt lost",
     "attempt not sent",
@@ -62,6 +65,24 @@ RARE_PATHS = (
     "transfer",
     "vote refused after a restart",
     "vote refused because of support",
+    "batch number below the mark",
+    "copied disk refused",
+    "damage mended from memory",
+    "engine lost and reborn",
+    "generation forgotten",
+    "installation interrupted by a crash",
+    "learner promoted",
+    "log compacted past a member",
+    "machine healed",
+    "member replaced",
+    "old disk refused",
+    "replica opened without rows",
+    "snapshot given up",
+    "snapshot installed",
+    "snapshot offered",
+    "snapshot resumed",
+    "snapshot started over",
+    "tombstone answered",
 )
 """What fifty seeds together must meet."""
 
@@ -94,6 +115,15 @@ FAULTS = (
     "stuck sync",
     "suspension of all",
     "suspension of one",
+    "bit flips",
+    "bit flips while down",
+    "copied disk",
+    "keys lost",
+    "lost disk",
+    "lost tail",
+    "restored disk",
+    "snapshot interrupted",
+    "wiped engine",
 )
 
 
@@ -114,6 +144,7 @@ def watched() -> Iterator["Counter[str]"]:
         (Scatter, "_by_leader", count_asked_again),
         (scatter, "merge_page", count_cut_answers),
         *CONSENSUS,
+        *DAMAGE,
     ]
     with ExitStack() as stack:
         for owner, name, make in places:
@@ -186,10 +217,10 @@ def count_evictions(note: Note) -> Make:
 
 def count_asked_again(note: Note) -> Make:
     def make(original: Any) -> Any:
-        def by_leader(self: Scatter, groups: Any) -> Any:
-            if len(groups) < PARTITIONS:
+        def by_leader(self: Scatter, gathered: Any) -> Any:
+            if len(gathered.missing) < PARTITIONS:
                 note("query asked again")
-            return original(self, groups)
+            return original(self, gathered)
 
         return by_leader
 

@@ -80,7 +80,8 @@ class Program:
         trace: Trace,
     ) -> None:
         self.name = name
-        self._endpoints = endpoints
+        self.endpoints = endpoints
+        """Of nodes that may be asked, once each, by a program that knows no better."""
         self._network = network
         self._clock = now
         self._rng = rng
@@ -145,7 +146,7 @@ class Program:
         request = kv_pb2.SetRequest(key=mutation.key, value=mutation.value, indexes=entries)
         self._start("set plainly", mutation.key)
         try:
-            response = await self._network.call(self._rng.choice(self._endpoints), request, self._habits.timeout_s)
+            response = await self._network.call(self._rng.choice(self.endpoints), request, self._habits.timeout_s)
         except RingholdError as error:
             self._judge(mutation, error)
             await self._end_doubt(mutation, error)
@@ -267,8 +268,9 @@ class Program:
             is_news = mutation.fate is Fate.DOUBT
             self._trace.count("doubt ended by repetition" if is_news else "repetition answered")
             self._note_effect(mutation, outcome)
-        elif mutation.fate is Fate.NEVER and is_because(outcome, "REQUEST_ABORTED"):
+        elif mutation.fate is not Fate.DONE and is_because(outcome, "REQUEST_ABORTED"):
             self._trace.count("repetition of what was aborted")
+            mutation.never(self._now)  # which the resolution could not tell, if its answer was lost
         elif is_because(outcome, "REQUEST_EXPIRED"):
             self._trace.count("repetition expired")
             self._remembered.remove(mutation)

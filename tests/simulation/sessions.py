@@ -11,11 +11,14 @@ from dataclasses import dataclass, field
 
 from xxhash import xxh3_64_hexdigest
 
-from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import Beat, Frame, Hello
-from ringhold.node.peers.transport import SessionEnded, SessionHandler
+from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import Beat, Frame, Hello, SnapshotRequest
+from ringhold.node.peers.boots import Boot, Boots, boot_of
+from ringhold.node.peers.transport import Chunks, SessionEnded, SessionHandler, SnapshotServer
+from ringhold.node.supervisor import Supervisor
 
 from .loop import Life
 from .network import KEEPALIVE_S, Channel, Network
+from .streams import SnapshotStream
 
 REDIAL_S_MIN = 0.05
 REDIAL_S_MAX = 1.0
@@ -31,7 +34,11 @@ class Wires:
         self.network = network
         self.listening: dict[str, SimulatedTransport] = {}
         self.links: dict[int, Link] = {}
+        self.streams: dict[int, SnapshotStream] = {}
+        self.on_frame: Callable[[SimulatedTransport, str, Frame], None] = lambda sender, peer_id, frame: None
+        """Hears of each frame that leaves."""
         self._links_made = 0
+        self._streams_made = 0
         network.on_frames_blocked(self._block_changed)
 
     def connect(self, dialler: "SimulatedTransport", acceptor: "SimulatedTransport") -> "Link":
@@ -47,6 +54,18 @@ class Wires:
             if any(end.transport.life is life for end in link.ends):
                 notice_s = KEEPALIVE_S if silently else (0.0, 0.05)
                 link.sever(notice_s)
+        for number, stream in list(self.streams.items()):
+            if stream.source.life is life or stream.target.life is life:
+                del self.streams[number]
+                stream.sever(KEEPALIVE_S if silently else (0.0, 0.05))
+
+    def open_stream(
+        self, target: "SimulatedTransport", source: "SimulatedTransport", request: SnapshotRequest
+    ) -> SnapshotStream:
+        self._streams_made += 1
+        stream = SnapshotStream(self._streams_made, self.network, source, target, request)
+        self.streams[stream.number] = stream
+        return stream
 
     def _block_changed(self, source: str, target: str, blocked: bool) -> None:
         for link in list(self.links.values()):
@@ -102,6 +121,7 @@ class Session:
         if self._is_lost:
             raise SessionEnded("the session is over")
         encoded = frame.SerializeToString(deterministic=True)
+        self._link.wires.on_frame(self.transport, self.peer_id, frame)
         self._carry(encoded)
         await asyncio.sleep(self._network.delay_s() / 4)
 
@@ -121,7 +141,7 @@ class Session:
     def _begin(self) -> None:
         if self._is_lost:
             return
-        if not self.transport.meet(self.peer.node_id, self.peer.generation):
+        if not self.transport.meet(self.peer.node_id, self.peer.boot):
             self.close()
             return
         self._is_open = True
@@ -179,7 +199,7 @@ class Session:
 
     def _receive(self, frame: Frame) -> None:
         is_heard = self._is_open and not self._is_lost
-        if is_heard and self.transport.meet(self.peer.node_id, self.peer.generation):
+        if is_heard and self.transport.meet(self.peer.node_id, self.peer.boot):
             self.transport.handler.frame_received(self, frame)
 
 
@@ -187,6 +207,7 @@ class SimulatedTransport:
     """One node's sessions. The contract is on `ringhold.node.peers.transport.Transport`."""
 
     handler: SessionHandler
+    snapshot_server: SnapshotServer
 
     def __init__(
         self,
@@ -195,13 +216,15 @@ class SimulatedTransport:
         machine: str,
         address: str,
         node_id: str,
-        generation: int,
         cluster_id: Callable[[], str],
+        boots: Boots,
+        supervisor: Supervisor,
     ) -> None:
         self.life = life
+        self.supervisor = supervisor
         self.machine = machine
         self.node_id = node_id
-        self.generation = generation
+        self.boot = boots.own
         self._wires = wires
         self._network = wires.network
         self._address = address
@@ -209,8 +232,7 @@ class SimulatedTransport:
         self._addresses: dict[str, str] = {}
         self._pauses: dict[str, float] = {}
         """Seconds until the next attempt to dial, for each peer that is dialled from here."""
-        self._generations: dict[str, int] = {}
-        """The highest that has been heard of each peer."""
+        self._boots = boots
 
     def start(self, handler: SessionHandler) -> None:
         self.handler = handler
@@ -227,6 +249,7 @@ class SimulatedTransport:
         target = self._wires.listening.get(self._addresses.get(peer_id, ""))
         if target is None or target.life.is_over or not target.accepts(self._hello(peer_id)):
             return
+        self._boots.stamp(beat)
         encoded = beat.SerializeToString(deterministic=True)
         network, weather = self._network, self._network.weather
         for _ in range(2 if network.chance(weather.beat_repeat) else 1):
@@ -243,10 +266,37 @@ class SimulatedTransport:
             self._network.give(self.life, self._hear_beat, sender, Beat.FromString(encoded))
 
     def _hear_beat(self, sender: "SimulatedTransport", beat: Beat) -> None:
-        if sender.node_id in self._addresses and self.meet(sender.node_id, sender.generation):
+        if sender.node_id in self._addresses and self.meet(sender.node_id, sender.boot):
+            self._boots.beat_heard(sender.node_id, sender.boot, beat)
             self.handler.beat_received(sender.node_id, beat)
 
+    def serve_snapshots(self, server: SnapshotServer) -> None:
+        self.snapshot_server = server
+
+    async def fetch_snapshot(self, peer_id: str, request: SnapshotRequest) -> Chunks:
+        await asyncio.sleep(self._network.delay_s())
+        source = self._wires.listening.get(self._addresses.get(peer_id, ""))
+        if source is None or source.life.is_over:
+            raise SessionEnded("nobody listens there")
+        if self._network.is_blocked(self.machine, source.machine, Channel.FRAMES):
+            await asyncio.sleep(HELLO_TIMEOUT_S)
+            raise SessionEnded("the peer can't be reached")
+        request.hello.CopyFrom(self._hello(peer_id))
+        if not source.accepts(request.hello):
+            raise SessionEnded("the peer refuses this node")
+        stream = self._wires.open_stream(self, source, request)
+        stream.begin()
+        try:
+            while (chunk := await stream.next_chunk()) is not None:
+                yield chunk
+        finally:
+            self._wires.streams.pop(stream.number, None)
+            stream.sever((0.0, NOTICE_S_MAX))
+
     async def stop(self) -> None:
+        for stream in list(self._wires.streams.values()):
+            if stream.source is self:
+                stream.sever((0.0, NOTICE_S_MAX))
         self._wires.listening.pop(self._address, None)
         self._addresses = {}
         for link in list(self._wires.links.values()):
@@ -275,31 +325,45 @@ class SimulatedTransport:
         elif self._network.is_blocked(self.machine, acceptor.machine, Channel.FRAMES):
             self._network.after(HELLO_TIMEOUT_S, self.lost, peer_id)
         elif not acceptor.accepts(self._hello(peer_id)):
-            self._network.after(self._network.delay_s(), self.lost, peer_id)
+            self._network.after(self._network.delay_s(), self._refused, peer_id, acceptor)
         else:
             link = self._wires.connect(self, acceptor)
             link.ends[1].begin()
             link.ends[1].answer_hello(lambda: self._answered(link, peer_id))
 
+    def _refused(self, peer_id: str, acceptor: "SimulatedTransport") -> None:
+        """The acceptor has refused; to a member that runs on an old state of its disk it says so."""
+        if self.node_id in acceptor._addresses:
+            self._is_ghost(acceptor._hello(self.node_id))
+        self.lost(peer_id)
+
+    def _is_ghost(self, hello: Hello) -> bool:
+        """Whether this process itself is refused for good, as a peer's hello tells; then it stops."""
+        is_ghost = self._boots.is_ghost(hello)
+        if is_ghost:
+            self._network.trace.count("ghost told")
+            self._network.give(self.life, self._boots.give_up, hello)
+        return is_ghost
+
     def accepts(self, hello: Hello) -> bool:
         """Whether a peer that says this is a member of this cluster that means this node, and no ghost."""
         same_cluster = bool(hello.cluster_id) and hello.cluster_id == self._cluster_id()
         is_member = hello.target_node_id == self.node_id and hello.node_id in self._addresses
-        return same_cluster and is_member and hello.generation >= self._generations.get(hello.node_id, 0)
+        if not same_cluster or not is_member or self._is_ghost(hello):
+            return False
+        return not self._boots.contradiction(hello.node_id, boot_of(hello))
 
-    def meet(self, peer_id: str, generation: int) -> bool:
-        """A process of the peer is heard; False if it is older than another one that was."""
-        newest = self._generations.get(peer_id, 0)
-        self._generations[peer_id] = max(newest, generation)
-        return generation >= newest
+    def meet(self, peer_id: str, boot: Boot) -> bool:
+        """A process of the peer is heard; False if another one is known that is newer, or contradicts it."""
+        if self._boots.contradiction(peer_id, boot):
+            self._network.trace.count("ghost refused")
+            return False
+        self._boots.meet(peer_id, boot)
+        return True
 
     def _hello(self, peer_id: str) -> Hello:
-        return Hello(
-            cluster_id=self._cluster_id(),
-            node_id=self.node_id,
-            generation=self.generation,
-            target_node_id=peer_id,
-        )
+        hello = Hello(cluster_id=self._cluster_id(), node_id=self.node_id, target_node_id=peer_id)
+        return self._boots.hello(hello, peer_id)
 
     def _answered(self, link: Link, peer_id: str) -> None:
         """The acceptor's hello has come back to the dialling end."""

@@ -5,6 +5,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import pytest
 from simulation.loop import Life, SimulationLoop
 from simulation.network import Network, Weather
 from simulation.sessions import SimulatedTransport, Wires
@@ -12,7 +13,13 @@ from simulation.trace import Trace
 from support.virtual_time import pass_time, virtual
 
 from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import Beat, Frame
+from ringhold.node.peers.boots import Boot, Boots
+from ringhold.node.peers.heard import HeardEngines
 from ringhold.node.peers.transport import Session
+from ringhold.node.storage.mark import NOWHERE, Position
+from ringhold.node.storage.memory import MemoryEngine
+from ringhold.node.storage.numbered import Unnumbered
+from ringhold.node.supervisor import Supervisor
 
 BEATS = 200
 GAP_S = 0.002
@@ -47,13 +54,32 @@ class Pair:
         self.network = Network(loop, random.Random(seed), self.trace)
         self.network.weather = weather or Weather()
         self.wires = Wires(self.network)
+        self.known: dict[str, tuple[int, int]] = {}
+        self.disks: dict[str, MemoryEngine] = {}
+        self.ghosts: list[str] = []
         self.heard = Heard()
+        self.failures: list[BaseException] = []
         self.a = self.process("a", 1, Heard(), {"b": "b:1"})
         self.b = self.process("b", 1, self.heard, {"a": "a:1"})
 
-    def process(self, name: str, generation: int, heard: Heard, addresses: Mapping[str, str]) -> SimulatedTransport:
+    def process(
+        self,
+        name: str,
+        generation: int,
+        heard: Heard,
+        addresses: Mapping[str, str],
+        nonce: int = 0,
+        engine: Position = NOWHERE,
+    ) -> SimulatedTransport:
+        """A process whose engine has been opened, and is synced, at a position. Each name's memory lasts."""
         life = Life(name)
-        transport = SimulatedTransport(self.wires, life, name, f"{name}:1", name, generation, lambda: "c1")
+        supervisor = Supervisor(lambda _, error: self.failures.append(error))
+        kept = HeardEngines(self.disks.setdefault(name, MemoryEngine()))
+        progress = Unnumbered(engine, engine)
+        boots = Boots(
+            Boot(generation, nonce, engine), progress, self.known.get, kept, lambda _: self.ghosts.append(name)
+        )
+        transport = SimulatedTransport(self.wires, life, name, f"{name}:1", name, lambda: "c1", boots, supervisor)
         life.run(transport.start, heard)
         life.run(transport.reach, addresses)
         return transport
@@ -147,3 +173,43 @@ async def test_a_beat_of_a_dead_process_is_not_heard_after_its_successor() -> No
     await pass_time(1.0)
     assert pair.heard.beats == [1]
     assert not pair.b.accepts(pair.a._hello("b"))
+
+
+@virtual
+async def test_a_process_on_a_copied_or_old_disk_is_not_heard() -> None:
+    """The fake refuses by nonce and by what gossip has kept, as the real transport does."""
+    pair = Pair()
+    pair.known["a"] = (3, 7)
+    for number, (generation, nonce) in enumerate([(2, 7), (3, 8), (3, 7), (4, 1)]):
+        pair.kill(pair.a)
+        pair.a = pair.process("a", generation, Heard(), {"b": "b:1"}, nonce)
+        pair.a.send_beat("b", Beat(number=number))
+        await pass_time(1.0)
+    assert pair.heard.beats == [2, 3]
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+@virtual
+async def test_an_old_state_of_a_disk_is_refused(name: str) -> None:
+    """As the real transport does: the ghost is told, whoever dials, and neither its beats nor its frames are heard."""
+    pair, ids = Pair(), {"a": "b", "b": "a"}
+    other, heard = pair.b if name == "a" else pair.a, Heard()
+    other.handler = heard
+    await pass_time(1.0)
+    pair.kill(pair.a if name == "a" else pair.b)
+    synced = pair.process(name, 2, Heard(), {ids[name]: f"{ids[name]}:1"}, engine=Position(1, 10))
+    await pass_time(2.0)
+    synced.send_beat(ids[name], Beat(number=1))
+    await pass_time(1.0)
+    assert (heard.began, heard.beats) == ([name], [1])
+    pair.kill(synced)
+    ghost = pair.process(name, 3, Heard(), {ids[name]: f"{ids[name]}:1"}, engine=Position(1, 9))
+    ghost.send_beat(ids[name], Beat(number=2))
+    await pass_time(3.0)
+    assert (heard.began, heard.beats) == ([], [1])
+    assert set(pair.ghosts) == {name}
+    pair.kill(ghost)
+    pair.ghosts.clear()
+    pair.process(name, 4, Heard(), {ids[name]: f"{ids[name]}:1"}, engine=Position(1, 10))
+    await pass_time(3.0)
+    assert (heard.began, pair.ghosts) == ([name], [])

@@ -11,6 +11,9 @@ SEEDS_MAX = 12
 
 RARE = frozenset(
     [
+        "acknowledged_before_sync",
+        "bad_checksum_served",
+        "damaged_log_cut_off",
         "deposed_means_not_applied",
         "following_of_an_old_epoch_counted",
         "lease_counted_from_receipt",

@@ -19,6 +19,7 @@ from ringhold.api.proto.ringhold.storage.v1.records_pb2 import (
     GroupState,
     HardState,
     Outcome,
+    ReplicaRecord,
 )
 from ringhold.node import keyspace
 from ringhold.node.admission import Admission
@@ -33,6 +34,7 @@ from ringhold.node.formation import FormationState, Found, decide, seeds_hash
 from ringhold.node.founding import node_record
 from ringhold.node.machine.queries import QuerySpec
 from ringhold.node.machine.topology_machine import ChangeKind, ChangeNode, TopologyMachine
+from ringhold.node.replica_record import HEALTHY
 from ringhold.node.router import check_in_window
 from ringhold.node.shards import Shards
 from ringhold.node.storage.engine import WriteBatch
@@ -150,7 +152,7 @@ def voter(node_id: str, support: Support, engine: MemoryEngine) -> Replica[str]:
     batch = WriteBatch()
     batch.put(keyspace.vote_key(1), seal(HardState(term=3).SerializeToString()))
     engine.write(batch)
-    found = recovered(engine, 1, node_id, state)
+    found = recovered(engine, 1, ReplicaRecord(status=HEALTHY), state)
     return Replica(1, node_id, found, support, random.Random(1), may_vote_from=0.0)
 
 

@@ -13,18 +13,26 @@ from typing import Any
 
 from xxhash import xxh3_64_intdigest
 
-from ringhold.api.proto.ringhold.storage.v1.records_pb2 import Command
+from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import Frame
+from ringhold.api.proto.ringhold.storage.v1.records_pb2 import Command, GroupState
+from ringhold.node.consensus.configuration import Configuration, ReplicaId
 from ringhold.node.consensus.core import Replica
 from ringhold.node.consensus.groups import Groups
+from ringhold.node.consensus.hosting import Hosting
 from ringhold.node.consensus.leadership import Leadership
+from ringhold.node.consensus.messages import GONE, VOTED
+from ringhold.node.consensus.progress import ENTRIES_PER_MESSAGE_MAX
 from ringhold.node.consensus.states import Freshness
 from ringhold.node.consensus.support import DRIFT_MAX
 from ringhold.node.consensus.ticks import Ticks
 from ringhold.node.machine.records import RecordMachine
 
-from .agreement import Committed, Effects, Leaders, Logs
+from .agreement import Committed, Effects, Leaders, Logs, Promises, Votes
 from .loop import LIFE, Life
 from .patches import patched
+from .sessions import SimulatedTransport
+
+MISSING_MAX = 2 * ENTRIES_PER_MESSAGE_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +52,8 @@ class Witness:
         self._leaders = Leaders()
         self._logs = Logs()
         self._effects = Effects()
+        self._votes = Votes()
+        self._promises = Promises()
         self._processes: list[Process] = []
         self._committing: dict[int, tuple[int, str]] = {}
         """By group, the latest term whose leader has committed anything, and that leader."""
@@ -60,6 +70,49 @@ class Witness:
         assert life is not None, "a node runs outside of any life"
         self._processes = [process for process in self._processes if not process.life.is_over]
         self._processes.append(Process(f"{life.name} in life {groups._support._generation}", life, groups))
+
+    def sent(self, sender: SimulatedTransport, peer_id: str, frame: Frame) -> None:
+        """A frame leaves a node that its peer believes to be what it says."""
+        node = sender.node_id
+        for message in frame.raft:
+            if message.kind == GONE:
+                self._votes.gone(node, message.group, message.source_replica)
+                continue
+            self._tell(self._votes.spoke(node, message.group, message.source_replica))
+            if message.kind == VOTED and not message.rejected:
+                number, term = message.source_replica, message.term
+                self._tell(self._votes.voted(node, message.group, number, term, peer_id))
+
+    def engine_lost(self, machine: str, node_id: str) -> None:
+        """What the replicas of a node have promised is not known there any more."""
+        self._votes.forgotten(node_id)
+        self._promises.forgotten(machine)
+
+    def persisted(self, replica: Replica[Any], mark: tuple[int, int, int]) -> None:
+        """All that a replica had handed to storage with this mark is durable."""
+        term, index, entry_term = mark
+        self._promises.made(life_name(), replica.group, replica.number, term, (entry_term, index))
+
+    def opened(self, replica: Replica[Any]) -> None:
+        """A replica takes up what its node has found on the disk."""
+        position = (replica.log.last_term, replica.log.last_index)
+        self._tell(self._promises.found(life_name(), replica.group, replica.number, replica.term, position))
+
+    def promoted(self, group: int, learner: ReplicaId) -> None:
+        """A leader lets a learner vote: that has good rows, and the log but for what a message or two hold."""
+        for process in self._processes:
+            replica = process.groups._replicas.get(group)
+            if replica is None or process.life.is_over or (replica.node_id, replica.number) != learner[:2]:
+                continue
+            missing = self._shown.get(group, 0) - replica.log.last_index
+            if not replica.is_healthy or missing > MISSING_MAX:
+                self._tell(f"{process.name} is to vote in group {group}, and lacks {missing} entries or its rows")
+
+    def installed(self, group: int, state: GroupState) -> None:
+        """A snapshot has become a replica's rows."""
+        self._tell(self._logs.stands(self._here().name, group, state.applied_index, figures_of(state)))
+        number = self._here().groups._replicas[group].number
+        self._promises.made(life_name(), group, number, 0, (0, 0))  # its log may have contradicted the snapshot
 
     def elected(self, replica: Replica[Any]) -> None:
         self._tell(self._leaders.elected(self._here().name, replica.group, replica.term))
@@ -134,7 +187,8 @@ class Witness:
 
     def applied(self, replica: Replica[Any], index: int) -> None:
         here = self._here()
-        self._tell(self._logs.applied(here.life.name, here.groups._support._generation, replica.group, index))
+        life = (here.groups._support._generation, replica.number)
+        self._tell(self._logs.applied(here.life.name, life, replica.group, index))
         if replica.office is not None and index > self._shown.get(replica.group, 0):
             self._shown[replica.group] = index
             self._history.setdefault(replica.group, []).append((asyncio.get_running_loop().time(), index))
@@ -142,6 +196,10 @@ class Witness:
 
     def took_effect(self, group: int, request_id: bytes, index: int) -> None:
         self._tell(self._effects.took_effect(group, request_id, index))
+
+    def stands(self, group: int, index: int, state: GroupState) -> None:
+        """A replica has applied, or is about to, everything up to `index`."""
+        self._tell(self._logs.stands(self._here().name, group, index, figures_of(state)))
 
     def _here(self) -> Process:
         """The process whose doing this is."""
@@ -151,6 +209,17 @@ class Witness:
     def _tell(self, complaint: str | None) -> None:
         if complaint is not None:
             self.accuse(complaint)
+
+
+def life_name() -> str:
+    life = LIFE.get()
+    assert life is not None, "a node runs outside of any life"
+    return life.name
+
+
+def figures_of(state: GroupState) -> object:
+    """What a group counts of itself: cheap to compare, and hardly ever right by chance."""
+    return (state.revision, state.keys, state.bytes, state.dedupe_records)
 
 
 def may_read(replica: Replica[Any], now: float) -> bool:
@@ -177,6 +246,11 @@ def witnessed() -> Iterator[Witness]:
         (Ticks, "_answer_reads", watch_confirmed),
         (Leadership, "advance_commit", watch_commits),
         (RecordMachine, "_run", watch_effects),
+        (RecordMachine, "apply", watch_states),
+        (Hosting, "finish_install", watch_installs),
+        (Replica, "persisted", watch_promises),
+        (Groups, "_make_replica", watch_openings),
+        (Leadership, "_change_for", watch_promotions),
     ]
     with ExitStack() as stack:
         for owner, name, make in places:
@@ -288,5 +362,64 @@ def watch_effects(witness: Witness) -> Callable[[Any], Any]:
             return outcome
 
         return run
+
+    return make
+
+
+def watch_states(witness: Witness) -> Callable[[Any], Any]:
+    def make(original: Any) -> Any:
+        def apply(self: RecordMachine, index: int, *arguments: Any) -> Any:
+            outcomes = original(self, index, *arguments)
+            witness.stands(self._group, index, self.state)
+            return outcomes
+
+        return apply
+
+    return make
+
+
+def watch_installs(witness: Witness) -> Callable[[Any], Any]:
+    def make(original: Any) -> Any:
+        def finish_install(self: Hosting, group: int, state: GroupState) -> None:
+            witness.installed(group, state)
+            original(self, group, state)
+
+        return finish_install
+
+    return make
+
+
+def watch_promises(witness: Witness) -> Callable[[Any], Any]:
+    def make(original: Any) -> Any:
+        def persisted(self: Replica[Any], mark: tuple[int, int, int], now: float) -> None:
+            witness.persisted(self, mark)
+            original(self, mark, now)
+
+        return persisted
+
+    return make
+
+
+def watch_openings(witness: Witness) -> Callable[[Any], Any]:
+    def make(original: Any) -> Any:
+        def make_replica(self: Groups, *arguments: Any) -> Replica[Any]:
+            replica: Replica[Any] = original(self, *arguments)
+            witness.opened(replica)
+            return replica
+
+        return make_replica
+
+    return make
+
+
+def watch_promotions(witness: Witness) -> Callable[[Any], Any]:
+    def make(original: Any) -> Any:
+        def change_for(self: Leadership[Any], member: ReplicaId, progress: Any, now: float) -> Configuration | None:
+            change: Configuration | None = original(self, member, progress, now)
+            if change is not None and not progress.is_gone:
+                witness.promoted(self._replica.group, member)
+            return change
+
+        return change_for
 
     return make

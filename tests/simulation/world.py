@@ -13,18 +13,23 @@ from ringhold.api.limits import Limits
 from ringhold.api.proto.ringhold.storage.v1.records_pb2 import Row
 from ringhold.gossip.member import MemberState
 from ringhold.node.consensus import log
+from ringhold.node.identity_conflict import IdentityTaken
+from ringhold.node.keyspace import Kind
 from ringhold.node.machine.machine import load_state
+from ringhold.node.scrub import scrubber
+from ringhold.node.snapshots import chunks
 from ringhold.node.storage.engine import Engine
 from ringhold.ring.hashing import partition_of
 from ringhold.ring.topology import SYSTEM_GROUP, group_of_partition
 
 from .calls import ClientNetwork, Questions
 from .clocks import SimulatedClock
-from .disks import applied_indexes, replicas_of, stored_records, wrong_between, wrong_with_group
+from .disks import applied_indexes, replicas_of, stored, stored_records, wrong_between, wrong_with_group
+from .health import ailing
 from .history import Fate, History, Read
 from .linearizability import Undecided, verdict
 from .loop import SimulationLoop, life_of, simulate, until
-from .machines import PARTITIONS, Machine, Surroundings
+from .machines import LOG, LOG_DROP_MIN, PARTITIONS, Machine, Surroundings
 from .nemesis import Nemesis
 from .network import Network
 from .patches import patched
@@ -39,10 +44,22 @@ from .witness import Witness, witnessed
 ENTRIES_IN_MEMORY_MAX = 6
 """Far below the product's own, so that followers that were away need what only storage has."""
 
+CHUNK_BYTES_MAX = 1024
+CHUNK_ROWS_MAX = 8
+"""Likewise, so that the few rows of a group make several chunks."""
+
+LOG_LENGTH_MAX = LOG.entries_max + LOG_DROP_MIN
+"""What may be left of a log when nothing is under way."""
+
+SCRUB_PAUSE_S = 8.0
+"""Before and between scrubs in the background."""
+
 NODES = 3
 PROGRAMS = 6
 JOIN_CHANCE = 0.3
 CRASHED_FOUNDING_CHANCE = 0.3
+HURT_DISKS_CHANCE = 1.0
+LOST_KEYS_CHANCE = 0.6
 RAGE_S = 45.0
 PEACE_S = 7.0
 RUN_S_MIN = 60.0
@@ -94,12 +111,15 @@ class World:
         self.trace = Trace(loop.time)
         self.history = History(on_violation=lambda what: self.trace.note("world", f"{VIOLATION}: {what}"))
         witness.accuse = self._accused
+        self._witness = witness
         self._accusations: dict[str, None] = {}
         network = Network(loop, self._derived(), self.trace)
         self._wires = Wires(network)
+        self._wires.on_frame = witness.sent
         self._gossip = Questions(network, loop, cancels=False)
         self._calls = Questions(network, loop, cancels=True)
         self._gossip.on_bug = self._calls.on_bug = self._bug
+        self._twins = 0
         around = self._surroundings()
         self.machines = [self._machine(f"n{number}", around, NODES) for number in range(1, NODES + 1)]
         self._joiner = self._machine(f"n{NODES + 1}", around, 0) if rng.random() < JOIN_CHANCE else None
@@ -122,7 +142,7 @@ class World:
         if self._joiner is not None:
             clocks.append(self._joiner.clock)
         self._nemesis = Nemesis(
-            self.machines, clocks, network, self._wires, self._derived(), self.trace, self.history.violated
+            self.machines, clocks, network, self._wires, self._derived(), self.trace, self.history.violated, self._twin
         )
 
     async def run(self) -> None:
@@ -136,7 +156,10 @@ class World:
         await asyncio.sleep(self._rng.uniform(0, 3))
         await self._rage()
         await self._nemesis.heal()
+        for program in self._programs:
+            program.endpoints = tuple(machine.grpc_address for machine in self.machines if machine.expect)
         await self._until_healthy()
+        await self._scrub()
         self._count_milestones()
         await asyncio.sleep(QUIET_S)
         self.history.settle(self._loop.time())
@@ -162,13 +185,21 @@ class World:
     async def _rage(self) -> None:
         suspends = self._rng.random() < 0.25
         habits = Habits(0.12, self._rng.choice([1.5, 4.0, 10.0]), may_fail=True)
-        raging = self._loop.create_task(self._nemesis.rage(RAGE_S, suspends=suspends))
+        hurts_disks = self._rng.random() < HURT_DISKS_CHANCE
+        raging = self._loop.create_task(self._nemesis.rage(RAGE_S, suspends=suspends, hurts_disks=hurts_disks))
         await self._work(habits, RAGE_S)
         await raging
 
     async def _work(self, habits: Habits, seconds: float) -> None:
         end = self._loop.time() + seconds
         await asyncio.gather(*(program.work(habits, lambda: self._loop.time() >= end) for program in self._programs))
+
+    async def _scrub(self) -> None:
+        """What has rotten unnoticed is found, and what is lost without a trace, before anybody reads it."""
+        if self._rng.random() < LOST_KEYS_CHANCE:
+            await self._nemesis.disks.lose_keys()
+        await self._nemesis.disks.scrub_all()
+        await self._until_healthy()
 
     async def _until_healthy(self) -> None:
         await self._until_silent(self._complaint, HEALING_S_MAX, "after the last fault")
@@ -191,19 +222,22 @@ class World:
             if node is None or not node.ready:
                 return f"{machine.name} does not serve"
             states = {member.node_id: member.state for member in node.gossip.members()}
-            if states != dict.fromkeys(ids, MemberState.ALIVE):
+            if {states.get(each) for each in ids} != {MemberState.ALIVE}:
                 return f"{machine.name} believes {states}"
             missing = [peer for peer in sorted(ids - {machine.node_id}) if not node.exchange.connected(peer)]
             if missing:
                 return f"{machine.name} has no session with {missing}"
-        return None
+        return next(filter(None, (ailing(machine, self.machines) for machine in self.machines)), None)
 
     def _wrong_leaders(self) -> str | None:
         """Which groups are not led, with a lease, by the nodes that should lead them."""
+        ids = {machine.node_id for machine in self.machines}
         for machine in self.machines:
             assert machine.node is not None
             groups = machine.node.groups
             for group, preferred in groups._handovers.preferred.items():
+                if preferred not in ids:
+                    continue
                 if groups.hosts(group) and groups.leader(group)[0] != preferred:
                     return (
                         f"{machine.name} believes that {groups.leader(group)[0]} leads group {group}, not {preferred}"
@@ -260,6 +294,10 @@ class World:
     def _judge_disks(self, timelines: dict[bytes, Timeline]) -> None:
         replicas = self._replicas()
         for group, engines in replicas.items():
+            for name, engine in engines.items():
+                if (length := len(stored(engine, Kind.LOG, group))) > LOG_LENGTH_MAX:
+                    self.history.violated(f"{name}: {length} entries of the log of group {group} are left")
+        for group, engines in replicas.items():
             for wrong in wrong_between(engines, group):
                 self.history.violated(wrong)
         del replicas[SYSTEM_GROUP]
@@ -306,10 +344,19 @@ class World:
             seeds=tuple(f"n{number}:50052" for number in range(1, NODES + 1)),
             limits=Limits(page_bytes_max=page_bytes_max),
             on_failure=self._failed,
+            on_forgotten=self._forgotten,
         )
 
     def _machine(self, name: str, around: Surroundings, expect: int) -> Machine:
         return Machine(name, around, self._derived(), self._clock(), self._rng.randbytes(8).hex(), expect)
+
+    def _twin(self, machine: Machine) -> Machine:
+        """A machine at another address for a node of the same identity."""
+        self._twins += 1
+        name = f"{machine.name}-{self._twins}"
+        return Machine(
+            name, machine.around, self._derived(), self._clock(), machine.node_id, machine.expect, called=machine.name
+        )
 
     def _derived(self) -> random.Random:
         return random.Random(self._rng.getrandbits(64))
@@ -320,11 +367,19 @@ class World:
     def _failed(self, machine: Machine, part: str, error: BaseException) -> None:
         """A node can't go on. Where the disk failed it must; anything else is a bug."""
         self.trace.note(machine.name, f"{part} failed: {error!r}")
-        if machine.on_disk_failure is not None:
+        if isinstance(error, IdentityTaken) and machine.on_conflict is not None:
+            machine.on_conflict(error)
+        elif machine.on_disk_failure is not None:
             self.trace.count("stopped by its disk")
             machine.on_disk_failure()
         else:
             self._bug(f"{machine.name}, {part}", error)
+
+    def _forgotten(self, machine: Machine) -> None:
+        """A node begins without what it knew: that takes a disk that does what none should."""
+        self._witness.engine_lost(machine.name, machine.node_id)
+        if not machine.is_hurt:
+            self.history.violated(f"{machine.name} gives its engine up, to which nothing was done")
 
     def _accused(self, what: str) -> None:
         """Replicas break a rule for as long as the fault lasts; each breach is told once."""
@@ -380,6 +435,10 @@ def run_seed(seed: int, *, hastily: bool = False) -> Result:
     """One run, on a loop of its own. The same seed gives the same run; if `hastily`, up to the first violation."""
     with (
         patched(log, "ENTRIES_IN_MEMORY_MAX", lambda _: ENTRIES_IN_MEMORY_MAX),
+        patched(scrubber, "FIRST_PASS_S", lambda _: SCRUB_PAUSE_S),
+        patched(scrubber, "PAUSE_S", lambda _: SCRUB_PAUSE_S),
+        patched(chunks, "CHUNK_BYTES_MAX", lambda _: CHUNK_BYTES_MAX),
+        patched(chunks, "CHUNK_ROWS_MAX", lambda _: CHUNK_ROWS_MAX),
         witnessed() as witness,
         watched() as paths,
     ):

@@ -11,8 +11,13 @@ from support.polling import until
 
 from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import Beat, Frame, Hello, Request
 from ringhold.api.proto.ringhold.internal.v1.peer_pb2_grpc import PeerStub, add_PeerServicer_to_server
+from ringhold.node.peers.boots import Boot, Boots
 from ringhold.node.peers.grpc_transport import GrpcTransport
+from ringhold.node.peers.heard import Heard as HeardEngine
+from ringhold.node.peers.heard import HeardEngines
 from ringhold.node.peers.transport import Session
+from ringhold.node.storage.mark import NOWHERE, Position
+from ringhold.node.storage.memory import MemoryEngine
 from ringhold.node.supervisor import Supervisor
 
 
@@ -52,6 +57,13 @@ class Peer:
     heard: Heard
     transport: GrpcTransport
     supervisor: Supervisor
+    known: dict[str, tuple[int, int]]
+    """What gossip knows of the others' starts."""
+    engines: HeardEngines
+    """How far it has heard the others' engines to be."""
+    ghost: list[HeardEngine]
+    """What told it that it runs on an old state of its disk."""
+    progress: "Came"
     failures: list[BaseException]
     server: grpc.aio.Server
     address: str
@@ -67,17 +79,42 @@ class Peer:
         assert self.failures == []
 
 
-async def start(node_id: str, *, cluster_id: str = "c1", port: int = 0, generation: int = 1) -> Peer:
+@dataclass
+class Came:
+    """How far the node's engine is, as a test says."""
+
+    opened: Position
+    synced: Position
+
+
+async def start(
+    node_id: str,
+    *,
+    cluster_id: str = "c1",
+    port: int = 0,
+    generation: int = 1,
+    nonce: int = 0,
+    engine: Position = NOWHERE,
+    disk: MemoryEngine | None = None,
+) -> Peer:
+    """`engine`: how far it was when it was opened, and is. `disk`: where what it heard of others is kept."""
+    known: dict[str, tuple[int, int]] = {}
     failures: list[BaseException] = []
     supervisor = Supervisor(lambda _, error: failures.append(error))
-    transport = GrpcTransport(node_id, generation, lambda: cluster_id, supervisor, random.Random(1))
+    engines, ghost = HeardEngines(disk or MemoryEngine()), list[HeardEngine]()
+    progress = Came(engine, engine)
+    boots = Boots(Boot(generation, nonce, engine), progress, known.get, engines, ghost.append)
+    transport = GrpcTransport(node_id, lambda: cluster_id, boots, supervisor, random.Random(1))
     heard = Heard()
     transport.start(heard)
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     add_PeerServicer_to_server(transport, server)
     port = server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()
-    return Peer(node_id, cluster_id, heard, transport, supervisor, failures, server, f"127.0.0.1:{port}")
+    address = f"127.0.0.1:{port}"
+    return Peer(
+        node_id, cluster_id, heard, transport, supervisor, known, engines, ghost, progress, failures, server, address
+    )
 
 
 @asynccontextmanager

@@ -1,11 +1,19 @@
 """What carries consensus between the groups of nodes in one process, as the exchange does: in order, without a gap."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import Beat, RaftKind, RaftMessage
+from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import (
+    Beat,
+    RaftKind,
+    RaftMessage,
+    SnapshotChunk,
+    SnapshotRequest,
+)
 from ringhold.node.peers.exchange import ConsensusPort
+from ringhold.node.peers.transport import Chunks, SessionEnded, SnapshotServer
 
 LATENCY_S = 0.0005
 
@@ -22,13 +30,17 @@ class Network:
     """Sessions and beats between `ConsensusPort`s. Messages are copied, as on a real wire.
 
     `sent` is everything that was posted, and `frames` how much of it arrived together from whom to whom, for tests to
-    look at. Nothing gets lost within a session; `hold` delays it.
+    look at. Nothing gets lost within a session; `hold` delays it. `chunks` are those of snapshots that have left, and
+    `on_chunk` may change one on its way, or raise SessionEnded in its place.
     """
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, str, RaftMessage]] = []
         self.frames: list[tuple[str, str, int]] = []
+        self.chunks: list[tuple[str, str, SnapshotChunk]] = []
+        self.on_chunk: Callable[[SnapshotChunk], SnapshotChunk] = lambda chunk: chunk
         self._ports: dict[str, ConsensusPort] = {}
+        self._sources: dict[str, SnapshotServer] = {}
         self._lines: dict[tuple[str, str], Line] = {}
         self._held: set[tuple[str, str]] = set()
         self._cut: set[frozenset[str]] = set()
@@ -39,6 +51,25 @@ class Network:
         self._ports[node_id] = port
         return NodeWire(node_id, self)
 
+    def serve_snapshots(self, node_id: str, server: SnapshotServer) -> None:
+        """The node sends snapshots as long as it is up."""
+        self._sources[node_id] = server
+
+    async def fetch_snapshot(self, target: str, source: str, request: SnapshotRequest) -> Chunks:
+        """What the source sends the target, as long as a session between the two lasts."""
+        if not self.connected(source, target) or source not in self._sources:
+            raise SessionEnded("there is no way to the source")
+        session = self._lines[source, target]
+        await asyncio.sleep(LATENCY_S)
+        async with aclosing(self._sources[source].serve_snapshot(target, request)) as chunks:
+            async for chunk in chunks:
+                self.chunks.append((source, target, chunk))
+                carried = self.on_chunk(SnapshotChunk.FromString(chunk.SerializeToString()))
+                await asyncio.sleep(LATENCY_S)
+                if self._lines.get((source, target)) is not session:
+                    raise SessionEnded("the session ended")
+                yield carried
+
     def connect(self, node_id: str) -> None:
         """Begin the node's sessions with all others that can be reached."""
         for other in list(self._ports):
@@ -47,6 +78,7 @@ class Network:
     def remove(self, node_id: str) -> None:
         """A node is gone: the others notice it at once, as when its sockets are closed."""
         del self._ports[node_id]
+        self._sources.pop(node_id, None)
         for other, port in list(self._ports.items()):
             if self._drop_lines(node_id, other):
                 port.session_ended(node_id)
@@ -148,6 +180,12 @@ class NodeWire:
 
     def send_beat(self, peer_id: str, beat: Beat) -> None:
         self._network.send_beat(self._node_id, peer_id, beat)
+
+    def serve_snapshots(self, server: SnapshotServer) -> None:
+        self._network.serve_snapshots(self._node_id, server)
+
+    def fetch_snapshot(self, peer_id: str, request: SnapshotRequest) -> Chunks:
+        return self._network.fetch_snapshot(self._node_id, peer_id, request)
 
     def connected(self, peer_id: str) -> bool:
         return self._network.connected(self._node_id, peer_id)

@@ -7,94 +7,24 @@ A seed decides everything. Every node has a clock of its own rate. What must alw
 import heapq
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-from support.raft_disk import Disk, Stored, applied_batch, drop_batch, log_batch
+from support.raft_disk import GROUP, Disk, Stored, applied_batch, drop_batch, log_batch
+from support.raft_hosting import Hosting
+from support.raft_node import Link, Node
 from support.raft_witness import Witness
 
 from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import Beat, RaftMessage
 from ringhold.node.consensus.configuration import Configuration, founders
 from ringhold.node.consensus.core import Replica
-from ringhold.node.consensus.messages import APPEND, Outbound
-from ringhold.node.consensus.states import Writes
-from ringhold.node.consensus.support import BEAT_S, RESTART_HOLD_S, Support
+from ringhold.node.consensus.messages import GONE, Outbound
+from ringhold.node.consensus.states import LogBounds, Writes
+from ringhold.node.consensus.support import BEAT_S, RESTART_HOLD_S
 
-GROUP = 7
 PULSE_S = 0.07
 TICK_S = 0.001
 WEIGHT_MAX = 4
 BYTES_MAX = 10_000
-
-
-@dataclass(eq=False)
-class Node:
-    """A machine: its clock, its disk, and what runs on it at present."""
-
-    node_id: str
-    rate: float = 1.0
-    offset: float = 0.0
-    generation: int = 0
-    life: int = 0
-    is_up: bool = False
-    paused_until: float = 0.0
-    sync_s: float = 0.001
-    disk: Disk | None = None
-    buried: int = -1
-    """The newest replica id that was here and is removed."""
-    is_ticking: bool = False
-    is_syncing: bool = False
-    _support: Support | None = None
-    _replica: Replica[int] | None = None
-
-    @property
-    def support(self) -> Support:
-        assert self._support is not None
-        return self._support
-
-    @property
-    def hosted(self) -> Replica[int] | None:
-        """The replica that runs here, if one does."""
-        return self._replica
-
-    @property
-    def replica(self) -> Replica[int]:
-        assert self._replica is not None, f"{self.node_id} has no replica"
-        return self._replica
-
-    def clock(self, time: float) -> float:
-        return self.offset + self.rate * time
-
-    def time(self, clock: float) -> float:
-        """The inverse of `clock`."""
-        return (clock - self.offset) / self.rate
-
-    def begin_life(self) -> None:
-        self.generation += 1
-        self.life += 1
-        self.is_up = True
-        self.is_ticking = self.is_syncing = False
-        self._support = Support(self.generation)
-
-    def open(self, replica: Replica[int]) -> None:
-        self._replica = replica
-
-    def close(self) -> None:
-        self._replica = None
-
-
-@dataclass
-class Link:
-    """What joins two nodes. A session is open on each side from when it hears of it until it hears of its end."""
-
-    session: int = 0
-    is_joined: bool = False
-    is_blocked: bool = False
-    open: dict[str, bool] = field(default_factory=dict)
-    news: dict[str, int] = field(default_factory=dict)
-    """By node: how many begins and ends of sessions it has not heard of yet."""
-    free_at: dict[str, float] = field(default_factory=dict)
-    """By receiver: nothing that is sent from now on arrives earlier, for all comes in order."""
 
 
 class RaftGroup:
@@ -104,10 +34,12 @@ class RaftGroup:
         self.rng = random.Random(seed)
         self.time = 100.0
         self.leases = leases
+        self.bounds = LogBounds()
         self.delay_s = (0.0005, 0.002)
         self.beat_loss = 0.0
         self.nodes: dict[str, Node] = {}
         self.witness = Witness()
+        self.hosting = Hosting(self)
         self._links: dict[frozenset[str], Link] = {}
         self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._sequence = 0
@@ -144,7 +76,7 @@ class RaftGroup:
         self._sequence += 1
         heapq.heappush(self._events, (when, self._sequence if sequence is None else sequence, action, arguments))
 
-    def _on(self, when: float, node: Node, action: Callable[..., None], *arguments: object) -> None:
+    def on(self, when: float, node: Node, action: Callable[..., None], *arguments: object) -> None:
         """Run an action of the node then, unless it has crashed; later if it is paused."""
         self.at(when, self._run_on, node, node.life, self._sequence + 1, action, arguments)
 
@@ -174,9 +106,9 @@ class RaftGroup:
         assert not node.is_up
         node.begin_life()
         if node.disk is not None:
-            self._open(node, self.now(node) + RESTART_HOLD_S)
-        self._on(self.time + self.rng.uniform(0, BEAT_S), node, self._beat)
-        self._on(self.time + self.rng.uniform(0, PULSE_S), node, self._pulse)
+            self.open(node, self.now(node) + RESTART_HOLD_S)
+        self.on(self.time + self.rng.uniform(0, BEAT_S), node, self._beat)
+        self.on(self.time + self.rng.uniform(0, PULSE_S), node, self._pulse)
         for other in self.nodes.values():
             if other is not node and other.is_up:
                 self._join_later(node.node_id, other.node_id, 0.0)
@@ -197,14 +129,23 @@ class RaftGroup:
 
     def _found(self, node: Node) -> None:
         node.disk = Disk(Stored(0, 0, self.founded))
-        self._open(node, 0.0)
+        self.open(node, 0.0)
 
-    def _open(self, node: Node, may_vote_from: float) -> None:
+    def open(self, node: Node, may_vote_from: float) -> None:
         assert node.disk is not None
         rng = random.Random(self.rng.random())
         recovered = node.disk.recovered()
         node.open(
-            Replica(GROUP, node.node_id, recovered, node.support, rng, may_vote_from=may_vote_from, leases=self.leases)
+            Replica(
+                GROUP,
+                node.node_id,
+                recovered,
+                node.support,
+                rng,
+                may_vote_from=may_vote_from,
+                leases=self.leases,
+                bounds=self.bounds,
+            )
         )
         self.witness.opened(node.node_id, recovered.applied_index)
 
@@ -230,7 +171,7 @@ class RaftGroup:
     def _tell(self, link: Link, node: Node, peer: str, delay: float, *, is_open: bool) -> None:
         if node.is_up:
             link.news[node.node_id] = link.news.get(node.node_id, 0) + 1
-            self._on(self.time + delay, node, self._session_changed, peer, is_open)
+            self.on(self.time + delay, node, self._session_changed, peer, is_open)
 
     def _join_later(self, one: str, other: str, delay: float) -> None:
         delay += self.rng.uniform(0.001, 0.1)
@@ -289,24 +230,26 @@ class RaftGroup:
         for peer in self.nodes.values():
             if peer is node:
                 continue
-            beat = node.support.beat(peer.node_id, self.now(node))
+            beat = node.heart.beat(peer.node_id, self.now(node), reluctant=False)
             copies = 1 if not self.beat_loss else self.rng.choices((0, 1, 2), (self.beat_loss, 1, self.beat_loss))[0]
             for _ in range(copies):
                 if peer.is_up and not self.link(node.node_id, peer.node_id).is_blocked:
                     late = self.rng.uniform(0, 0.4) if self.rng.random() < self.beat_loss else 0.0
                     when = self.time + self.rng.uniform(*self.delay_s) + late
-                    self._on(when, peer, self._beat_received, node.node_id, beat)
-        self._on(self.time + BEAT_S / node.rate, node, self._beat)
+                    self.on(when, peer, self._beat_received, node.node_id, beat)
+        self.on(self.time + BEAT_S / node.rate, node, self._beat)
 
     def _beat_received(self, node: Node, source: str, beat: Beat) -> None:
-        is_reborn = node.support.hear(source, beat, self.now(node))
-        if is_reborn and node.hosted is not None:
-            node.hosted.peer_reborn(source, self.now(node))
+        node.heart.hear(source, beat, self.now(node))
+        if beat.differs and node.hosted is not None and node.hosted.office is not None:
+            node.hosted.office.wake(source, self.now(node))
 
     # Messages
 
     def post(self, node: Node, messages: Iterable[Outbound]) -> None:
         for target, message in messages:
+            is_gone = message.kind != GONE and message.source_replica <= node.buried
+            assert not is_gone, f"replica {message.source_replica} of {node.node_id} is gone and speaks"
             link = self.link(node.node_id, target)
             if not link.open.get(node.node_id) or not link.is_joined:
                 continue
@@ -314,47 +257,58 @@ class RaftGroup:
             link.free_at[target] = when
             heard = node.support.heard_beat(target)
             receiver = self.nodes[target]
-            self._on(when, receiver, self._receive, node.node_id, message, heard, link.session)
+            self.on(when, receiver, self._receive, node.node_id, message, heard, link.session)
 
     def _receive(self, node: Node, source: str, message: RaftMessage, heard: int, session: int) -> None:
         link = self.link(node.node_id, source)
         if link.session != session or not link.open.get(node.node_id):
             return
-        self._make_room(node, message)
-        if node.hosted is not None:
-            sent_after = node.support.sent_at(source, heard)
-            node.hosted.step(source, message, self.now(node), sent_after)
-
-    def _make_room(self, node: Node, message: RaftMessage) -> None:
-        """A leader's message to a new replica makes it; what was there before is removed by then."""
-        number = message.target_replica
-        present = node.hosted.number if node.hosted is not None else node.buried
-        if message.kind == APPEND and number > present:
-            node.disk = Disk(Stored(number, 0, Configuration(())))
-            node.is_ticking = node.is_syncing = False
-            self._open(node, 0.0)
+        replica = self.hosting.addressed(node, source, message)
+        if replica is None:
+            return
+        if message.kind == GONE:
+            replica.member_gone(source, message, self.now(node))
+        else:
+            replica.step(source, message, self.now(node), node.support.sent_at(source, heard))
 
     # What a shell does
 
     def _pulse(self, node: Node) -> None:
         if node.hosted is not None:
             node.hosted.pulse(self.now(node))
-        self._on(self.time + PULSE_S / node.rate, node, self._pulse)
+            self._hand_over(node)
+        self.on(self.time + PULSE_S / node.rate, node, self._pulse)
+
+    def _hand_over(self, node: Node) -> None:
+        """A leader whose rows are bad does not stay, if another can lead."""
+        replica, office = node.replica, node.replica.office
+        if office is None or replica.is_healthy or office.handover is not None:
+            return
+        able = [name for name in replica.configuration.voting_nodes if office.can_lead(name)]
+        if able and office.match_of(able[0]) >= replica.commit_index:
+            replica.transfer(able[0], self.now(node))
 
     def after(self, node: Node) -> None:
         """Whatever was done to a replica: send what may leave, note what became of commands and reads, check."""
         replica = node.hosted
         if replica is None:
             return
-        outbox, replica.outbox = replica.outbox, []
-        self.post(node, outbox)
-        self._note_outcomes(node, replica)
+        self.send_off(node)
+        if replica.offer is not None:
+            leader, replica.offer = replica.offer, None
+            self.hosting.offered(node, leader)
         if (replica.has_work or replica.committed_left) and not (node.is_ticking or node.is_syncing):
             node.is_ticking = True
-            self._on(self.time + self.rng.uniform(0, 2 * TICK_S), node, self._tick, replica)
+            self.on(self.time + self.rng.uniform(0, 2 * TICK_S), node, self._tick, replica)
         elif node.is_syncing and replica.commit_index > replica.applied_index and self.rng.random() < 0.2:
             self.apply(node)  # a shell may apply while a sync is under way
         self.witness.check(self, node)
+
+    def send_off(self, node: Node) -> None:
+        """Send what may leave at once, and note what became of commands and reads."""
+        outbox, node.replica.outbox = node.replica.outbox, []
+        self.post(node, outbox)
+        self._note_outcomes(node, node.replica)
 
     def _note_outcomes(self, node: Node, replica: Replica[int]) -> None:
         for outcome, tickets in (("refused", replica.proposals.refused), ("lost", replica.proposals.lost)):
@@ -379,7 +333,7 @@ class RaftGroup:
         node.disk.write(log_batch(writes))
         node.is_syncing = True
         delay = self.rng.uniform(0.2, 2) * node.sync_s
-        self._on(self.time + delay, node, self._synced, replica, writes, node.disk.written)
+        self.on(self.time + delay, node, self._synced, replica, writes, node.disk.written)
 
     def _synced(self, node: Node, replica: Replica[int], writes: Writes, count: int) -> None:
         if node.hosted is not replica:
@@ -404,20 +358,18 @@ class RaftGroup:
                 is_removed = configuration.numbers.get(node.node_id) != replica.number
             replica.applied(entry.index, self.now(node))
         if is_removed:
-            self._note_outcomes(node, replica)
-            self.post(node, replica.outbox)
-            node.buried = replica.number
-            node.disk = None
-            node.close()
-            node.is_ticking = node.is_syncing = False
+            self.hosting.bury(node)
 
     def drop_log(self, node: Node) -> None:
         """Delete what nobody needs of a node's log."""
         replica = node.replica
-        index = replica.droppable()
-        if index > replica.log.first_index and node.disk is not None:
-            replica.log.drop(index)
-            node.disk.write(drop_batch(index, replica.log.term(index) or 0))
+        assert node.disk is not None
+        if replica.droppable() > replica.log.first_index:
+            replica.log.drop(replica.droppable())
+        if replica.log.has_dropped:
+            node.disk.write(drop_batch(replica.log.take_dropped(1_000)))
+        kept = min(replica.applied_index, replica.log.last_index) - replica.log.first_index
+        assert kept <= self.bounds.stretch * self.bounds.entries_max, f"{node.node_id} keeps {kept} applied entries"
 
     # What users do
 
@@ -437,6 +389,13 @@ class RaftGroup:
         node.replica.propose(ticket.to_bytes(4, "big"), ticket)
         self.after(node)
         return ticket
+
+    def bound_logs(self, bounds: LogBounds) -> None:
+        """Keep so much of the log for members that are behind."""
+        self.bounds = bounds
+        for node in self.nodes.values():
+            if node.hosted is not None:
+                node.hosted.bounds = bounds
 
     def read(self, node: Node) -> int:
         """Read at a node, by its lease or by ReadIndex; the witness checks what it sees."""
@@ -476,7 +435,10 @@ class RaftGroup:
             return False
         node = self.leader
         replica = node.replica
-        members = [self.nodes[name].hosted for name in replica.configuration.numbers]
         return replica.has_applied_own_term and all(
-            member is not None and member.applied_index == replica.log.last_index for member in members
+            self.hosting.is_good(member) and self._has_all(self.nodes[name], replica.log.last_index)
+            for name, member in replica.configuration.members.items()
         )
+
+    def _has_all(self, node: Node, index: int) -> bool:
+        return node.hosted is not None and node.hosted.is_healthy and node.hosted.applied_index == index

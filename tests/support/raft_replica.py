@@ -11,7 +11,7 @@ from ringhold.node.consensus.configuration import Configuration, founders
 from ringhold.node.consensus.core import Replica
 from ringhold.node.consensus.log import Entry, Load, Log, made
 from ringhold.node.consensus.messages import APPEND, APPENDED, PRE_VOTED, VOTED, Outbound
-from ringhold.node.consensus.states import Recovered, Writes
+from ringhold.node.consensus.states import LogBounds, Recovered, Writes
 from ringhold.node.consensus.support import Support
 
 THREE = founders(["n1", "n2", "n3"])
@@ -157,6 +157,8 @@ def bench(
     number: int = 0,
     may_vote_from: float = 0.0,
     leases: bool = True,
+    is_healthy: bool = True,
+    bounds: LogBounds | None = None,
 ) -> Bench:
     """Replica n1 with entries 1, 2, … of these terms on its disk; `later`: configurations in them, not applied."""
     log = log_of(terms, later)
@@ -167,6 +169,16 @@ def bench(
         log_time_ms=log.last_index,
         log=log,
         configurations=[(0, configuration), *sorted((later or {}).items())],
+        is_healthy=is_healthy,
     )
-    support = Support(1)
-    return Bench(Replica(7, "n1", recovered, support, random.Random(1), may_vote_from=may_vote_from, leases=leases))
+    replica: Replica[str] = Replica(
+        7,
+        "n1",
+        recovered,
+        Support(1),
+        random.Random(1),
+        may_vote_from=may_vote_from,
+        leases=leases,
+        bounds=bounds,
+    )
+    return Bench(replica)

@@ -3,12 +3,15 @@
 from bisect import bisect_right
 from typing import TYPE_CHECKING
 
+from support.raft_disk import Snapshot, rows_after
+
 from ringhold.node.consensus.core import Replica
 from ringhold.node.consensus.log import Entry
 from ringhold.node.consensus.states import Writes
 
 if TYPE_CHECKING:
-    from support.raft_group import Node, RaftGroup
+    from support.raft_group import RaftGroup
+    from support.raft_node import Node
 
 
 class Witness:
@@ -18,6 +21,8 @@ class Witness:
         self.leader_of_term: dict[int, str] = {}
         self.committed: list[tuple[int, bytes]] = [(0, b"")]
         """(term, encoded) by index: what any replica has ever committed."""
+        self.rows = [0]
+        """By index: what the rows are once everything up to it is applied."""
         self.entries: dict[tuple[int, int], tuple[bytes, int]] = {}
         """By (index, term): the entry, and the term of the one before."""
         self.outcomes: dict[int, str] = {}
@@ -32,6 +37,14 @@ class Witness:
 
     def opened(self, node_id: str, applied_index: int) -> None:
         self._checked[node_id] = applied_index
+
+    def installed(self, node_id: str, replica: Replica[int], snapshot: Snapshot) -> None:
+        """A snapshot's rows are those that applying its entries would have made."""
+        index = snapshot.said.index
+        assert index < len(self.committed), f"a snapshot of {index} holds what nobody has committed"
+        assert snapshot.rows == self.rows[index], f"a snapshot of {index} holds other rows than its entries make"
+        assert snapshot.said.term == self.committed[index][0]
+        self._checked[node_id] = max(self._checked[node_id], index)
 
     def check(self, group: "RaftGroup", node: "Node") -> None:
         """An event has changed this node."""
@@ -72,6 +85,7 @@ class Witness:
         assert entry.content.log_time_ms >= self._log_time_ms, "log time went back"
         self._log_time_ms = entry.content.log_time_ms
         self.committed.append((entry.term, entry.encoded))
+        self.rows.append(rows_after(self.rows[-1], entry.encoded))
         for command in entry.content.commands:
             ticket = int.from_bytes(command, "big")
             assert ticket not in self.commands, f"command {ticket} is committed twice"

@@ -13,10 +13,11 @@ from ringhold.api.proto.ringhold.storage.v1 import records_pb2 as stored
 from ringhold.node import keyspace
 from ringhold.node.consensus.groups import Groups, GroupsConfig
 from ringhold.node.consensus.tickets import Applied
-from ringhold.node.machine.machine import Machine, founded_state, hosted_groups, load_state
+from ringhold.node.machine.machine import Machine, founded_state, load_state
 from ringhold.node.machine.records import RecordMachine
+from ringhold.node.replica_record import hosted_groups, put_founding_replica
 from ringhold.node.storage.engine import Engine, WriteBatch
-from ringhold.node.storage.envelope import seal, unseal
+from ringhold.node.storage.envelope import unseal
 
 
 def opened(
@@ -39,7 +40,7 @@ def found_alone(node_id: str, engine: Engine, groups: Sequence[int]) -> None:
     batch, hosted = WriteBatch(), set(hosted_groups(engine))
     for group in groups:
         if group not in hosted:
-            batch.put(keyspace.state_key(group), seal(founded_state([node_id]).SerializeToString()))
+            put_founding_replica(batch, group, founded_state([node_id]))
     engine.write(batch)
 
 

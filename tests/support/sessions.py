@@ -16,9 +16,11 @@ from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import (
     ReadRequest,
     Reply,
     Request,
+    SnapshotChunk,
+    SnapshotRequest,
 )
 from ringhold.node.peers.exchange import Exchange, ExchangeConfig, Respond
-from ringhold.node.peers.transport import SessionEnded, SessionHandler
+from ringhold.node.peers.transport import Chunks, SessionEnded, SessionHandler, SnapshotServer
 from ringhold.node.supervisor import Supervisor
 
 
@@ -77,6 +79,16 @@ class HandTransport:
 
     def send_beat(self, peer_id: str, beat: Beat) -> None:
         self.beats.append((peer_id, beat))
+
+    def serve_snapshots(self, server: SnapshotServer) -> None:
+        self.snapshot_server = server
+
+    async def fetch_snapshot(self, peer_id: str, request: SnapshotRequest) -> Chunks:
+        """Nobody is there."""
+        chunks: list[SnapshotChunk] = []
+        for chunk in chunks:
+            yield chunk
+        raise SessionEnded("nobody is there")
 
     async def stop(self) -> None:
         self.is_stopped = True

@@ -18,10 +18,10 @@ from ringhold.node.attempts import AttemptsConfig
 from ringhold.node.consensus.groups import Groups
 from ringhold.node.gateway import Gateway
 from ringhold.node.machine.founding_replicas import stage_founding_replicas
-from ringhold.node.machine.machine import hosted_groups
 from ringhold.node.machine.records import RecordMachine
 from ringhold.node.node import preferred_leaders
 from ringhold.node.peers.exchange import Exchange, RequestLost, RequestNotSent
+from ringhold.node.replica_record import hosted_groups
 from ringhold.node.router import Router
 from ringhold.node.routes import Routes
 from ringhold.node.scatter import Scatter

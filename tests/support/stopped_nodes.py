@@ -12,6 +12,8 @@ from ringhold.node.machine.founding_replicas import stage_founding_replicas
 from ringhold.node.storage.engine import Engine, WriteBatch
 from ringhold.node.storage.envelope import seal
 from ringhold.node.storage.folder import DataFolder
+from ringhold.node.storage.mark import MARK_FILE, FileMark, Position, write_mark
+from ringhold.node.storage.numbered import NumberedEngine
 from ringhold.node.storage.opening import open_engine
 from ringhold.node.topology_store import FOUNDING_KEY, TOPOLOGY_KEY
 from ringhold.ring.placement import found
@@ -21,6 +23,7 @@ NODES = "abc"
 GROUP = 1
 OLD, NEW = "old-id", "new-id"
 ENTRIES = 5
+ENGINE_ID = 1 << 32
 
 
 def known_topology(cluster_id: str = OLD) -> Topology:
@@ -52,7 +55,10 @@ class write_to:  # noqa: N801 - a context manager
     """The engine of a folder and a batch, which is written and synced at the end of the block."""
 
     def __init__(self, path: Path, engine_kind: str) -> None:
-        self._engine, self._batch = open_engine(engine_kind, path), WriteBatch()
+        mark = path.with_name(MARK_FILE)
+        if not mark.exists():
+            write_mark(mark, Position(ENGINE_ID, 0))
+        self._engine, self._batch = NumberedEngine(open_engine(engine_kind, path), FileMark(mark)), WriteBatch()
 
     def __enter__(self) -> tuple[Engine, WriteBatch]:
         return self._engine, self._batch

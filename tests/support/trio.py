@@ -3,45 +3,73 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from random import Random
 
 from support.gate import Gate
 from support.network import Network
+from support.ring_nodes import node_record
 from support.virtual_time import LoopClock, reached
 
 from ringhold.api.proto.ringhold.storage.v1 import records_pb2 as stored
-from ringhold.node import keyspace
 from ringhold.node.consensus.groups import Groups, GroupsConfig
 from ringhold.node.machine.machine import Machine, founded_state
 from ringhold.node.machine.records import RecordMachine
-from ringhold.node.storage.engine import WriteBatch
-from ringhold.node.storage.envelope import seal
+from ringhold.node.machine.topology_machine import TopologyMachine, found_system_group, load_topology
+from ringhold.node.replica_record import put_founding_replica
+from ringhold.node.snapshots.installer import Installer
+from ringhold.node.snapshots.source import SnapshotSource
+from ringhold.node.snapshots.throttle import Throttle
+from ringhold.node.storage.engine import Engine, WriteBatch
 from ringhold.node.storage.memory import MemoryEngine
+from ringhold.ring.placement import found
+from ringhold.ring.topology import SYSTEM_GROUP
 
 NODES = ("n1", "n2", "n3")
 
 
-class LosesMost(Random):
-    """The chance that a crash loses all that it may."""
+class Loses(Random):
+    """The chance that a crash loses this share of what it may."""
+
+    def __init__(self, share: int) -> None:
+        super().__init__(0)
+        self._share = share
 
     def randint(self, a: int, b: int) -> int:
-        return b
+        return b * self._share
 
 
 class TrioNode:
     """One node: its engine, whose syncs wait at `gate`, its groups, and their loops while it is up."""
 
-    def __init__(self, node_id: str, engine: MemoryEngine, gate: Gate, groups: Groups) -> None:
+    def __init__(
+        self,
+        node_id: str,
+        engine: MemoryEngine,
+        gate: Gate,
+        groups: Groups,
+        source: SnapshotSource,
+        installer: Installer,
+    ) -> None:
         self.node_id = node_id
         self.engine = engine
         self.gate = gate
         self.groups = groups
+        self.source = source
+        self.installer = installer
         self.running = asyncio.ensure_future(groups.run())
-        self.timers = [asyncio.ensure_future(loop) for loop in (groups.pulse(), groups.beat())]
+        loops = (groups.pulse(), groups.beat(), groups.hosting.erase_buried(), source.run(), installer.run())
+        self.timers = [asyncio.ensure_future(loop) for loop in loops]
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether one of its loops has ended, which would end its process."""
+        return any(loop.done() for loop in (self.running, *self.timers))
 
     def halt(self) -> None:
         for loop in (self.running, *self.timers):
-            loop.cancel()
+            if not loop.cancel() and not loop.cancelled():
+                loop.exception()
 
 
 class Trio:
@@ -57,6 +85,8 @@ class Trio:
         self.network = Network()
         self.clock = LoopClock()
         self.nodes: dict[str, TrioNode] = {}
+        self.events: list[tuple[str, str, dict[str, object]]] = []
+        """What the nodes have told of their replicas: node, event, figures."""
         self._group_ids = groups
         self._config = config
         self._node_ids = node_ids
@@ -72,16 +102,19 @@ class Trio:
         gate, batch = Gate(), WriteBatch()
         engine = MemoryEngine(before_sync=gate.wait)
         for group in self._group_ids:
-            batch.put(keyspace.state_key(group), seal(founded_state(self._node_ids).SerializeToString()))
+            if group == SYSTEM_GROUP:
+                found_system_group(found("c", "c1", 8, 3, [node_record(each) for each in self._node_ids]), batch)
+            else:
+                put_founding_replica(batch, group, founded_state(self._node_ids))
         engine.write(batch)
         self._bring_up(node_id, engine, gate, is_new=True)
 
-    def crash(self, node_id: str) -> None:
+    def crash(self, node_id: str, losing: Random | None = None) -> None:
         """The node's power fails, and nothing survives that was not synced; `restart` brings it back."""
         node = self.nodes.pop(node_id)
         self.network.remove(node_id)
         node.halt()
-        self._disks[node_id] = node.engine.crash(LosesMost()), node.gate
+        self._disks[node_id] = node.engine.crash(losing or Loses(1)), node.gate
         node.gate.open()
 
     def restart(self, node_id: str) -> None:
@@ -105,6 +138,8 @@ class Trio:
         return all(self._is_settled(group) for group in self._group_ids)
 
     def _is_settled(self, group: int) -> bool:
+        if not all(node.groups.hosting.is_healthy(group) for node in self.nodes.values()):
+            return False
         applied = {node.groups.machine(group).state.applied_index for node in self.nodes.values()}
         leaders = {node.groups.leader(group) for node in self.nodes.values()}
         return len(applied) == 1 and len(leaders) == 1 and self._is_in_office(group, leaders.pop()[0])
@@ -116,15 +151,33 @@ class Trio:
         groups = self.nodes[leader].groups
         return groups.leads(group) if self._config.leases else groups.is_leader(group)
 
+    def _machine_on(self, engine: Engine, group: int, state: stored.GroupState) -> Machine:
+        """As a node makes them."""
+        if group != SYSTEM_GROUP:
+            return self._make_machine(group, state)
+        topology = load_topology(engine)
+        assert topology is not None
+        return TopologyMachine(state, topology)
+
     def _bring_up(self, node_id: str, engine: MemoryEngine, gate: Gate, *, is_new: bool) -> None:
         self._lives[node_id] += 1
         groups = Groups(node_id, self._lives[node_id], engine, self.clock, Random(node_id), self._config)
-        groups.attach(self.network.add(node_id, groups))
+        wire = self.network.add(node_id, groups)
+        groups.attach(wire)
         groups.reach(self.others(node_id))
+        make_machine = partial(self._machine_on, engine)
+        groups.hosting.make_machines_by(make_machine)
         groups.prefer(dict.fromkeys(self._group_ids, self._node_ids[0]))
+        groups.hosting.tell = lambda event, /, **figures: self.events.append((node_id, event, figures))
+        source = SnapshotSource(engine, groups, self.clock, Random(node_id), Throttle(self.clock, 0))
+        installer = Installer(
+            engine, groups, wire.fetch_snapshot, self.clock, Throttle(self.clock, 0), groups.hosting.tell
+        )
+        groups.on_offer(installer.offered)
+        wire.serve_snapshots(source)
         for group in self._group_ids:
-            groups.open(group, self._make_machine, is_new=is_new)
-        self.nodes[node_id] = TrioNode(node_id, engine, gate, groups)
+            groups.open(group, make_machine, is_new=is_new)
+        self.nodes[node_id] = TrioNode(node_id, engine, gate, groups, source, installer)
         self.network.connect(node_id)
 
 

@@ -217,6 +217,7 @@ async def test_a_command_that_finds_another_epoch_is_made_anew() -> None:
             nonlocal proposed
             proposed += 1
             if proposed == 1:
+                assert node.admission.topology is not None
                 other = ChangeNode(ChangeKind.ADD_NODE, node.admission.topology.epoch, joining_record(member("other")))
                 propose(group, other.encode(), anchor_ms)
             return propose(group, command, anchor_ms)

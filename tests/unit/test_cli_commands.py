@@ -369,7 +369,20 @@ def test_help_names_every_command(ringhold: Ringhold) -> None:
     """Help goes to stdout; each command's has examples."""
     ended = ringhold("--help")
     assert ended.code == 0
-    for command in ["set", "get", "delete", "resolve", "find", "import", "status", "ring", "explain", "serve", "dev"]:
+    for command in [
+        "set",
+        "get",
+        "delete",
+        "resolve",
+        "find",
+        "import",
+        "status",
+        "ring",
+        "explain",
+        "scrub",
+        "serve",
+        "dev",
+    ]:
         assert command in ended.out.decode()
         assert f"ringhold {command}" in ringhold(command, "--help").out.decode()
 

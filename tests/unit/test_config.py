@@ -123,8 +123,16 @@ def test_every_setting_has_a_variable(setting: str, tmp_path: Path, monkeypatch:
     """Each field of NodeConfig is read from its variable."""
     values = {"weight": "3", "expect": "1", "partitions": "128", "drain_timeout_s": "3", "engine": "rocksdb"}
     values |= {"replication_factor": "5", "reads": "quorum"}
-    values |= {"log_level": "debug", "log_format": "json", "seeds": "s:1", "row_cache_bytes": "0"}
+    values |= {
+        "log_level": "debug",
+        "log_format": "json",
+        "seeds": "s:1",
+        "row_cache_bytes": "0",
+        "snapshot_bytes_per_s_max": "0",
+    }
     values |= {"disk_reserve_bytes": "5"}
+    values |= {"log_level": "debug", "log_format": "json", "seeds": "s:1", "row_cache_bytes": "0"}
+    values |= {"disk_reserve_bytes": "5", "scrub_bytes_per_s": "0"}
     values |= dict.fromkeys(("grpc", "http", "advertise_grpc", "advertise_http"), "h:1")
     value = values.get(setting, "text")
     monkeypatch.setenv(f"RINGHOLD_{setting.upper()}", value)
@@ -302,5 +310,11 @@ def test_documented() -> None:
 
 def test_flags_of_serve() -> None:
     """Every setting but those without a flag in docs/configuration.md is a flag of `serve`."""
-    settings = {field.name for field in fields(NodeConfig)} - {"limits", "drain_timeout_s", "row_cache_bytes"}
+    settings = {field.name for field in fields(NodeConfig)} - {
+        "limits",
+        "drain_timeout_s",
+        "row_cache_bytes",
+        "snapshot_bytes_per_s_max",
+        "scrub_bytes_per_s",
+    }
     assert set(inspect.signature(serve).parameters) == settings | {"config", "context"}

@@ -10,10 +10,14 @@ import pytest
 from ringhold.node.storage.cache import CachedEngine
 from ringhold.node.storage.engine import Engine, EngineFailed, ViewGone, WriteBatch
 from ringhold.node.storage.folder import FolderError
+from ringhold.node.storage.mark import FileMark, Position, write_mark
 from ringhold.node.storage.memory import MemoryEngine
+from ringhold.node.storage.numbered import NumberedEngine
 from ringhold.node.storage.opening import ENGINES, open_engine
 
 CACHED = "cached sqlite"
+NUMBERED = {"numbered sqlite": "sqlite", "numbered rocksdb": "rocksdb"}
+"""As a node has them: with their numbers, a mark in a file beside them, and a cache above."""
 
 
 class Bench:
@@ -37,10 +41,20 @@ class Bench:
 
 
 def opened(kind: str, path: Path) -> Engine:
-    return CachedEngine(open_engine("sqlite", path)) if kind == CACHED else open_engine(kind, path)
+    if kind == CACHED:
+        return CachedEngine(open_engine("sqlite", path))
+    return numbered(kind, path) if kind in NUMBERED else open_engine(kind, path)
 
 
-@pytest.fixture(params=["memory", CACHED, *ENGINES])
+def numbered(kind: str, path: Path) -> Engine:
+    mark = path.with_name(f"{path.name}.mark")
+    if not mark.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_mark(mark, Position(1, 0))
+    return CachedEngine(NumberedEngine(open_engine(NUMBERED[kind], path), FileMark(mark)))
+
+
+@pytest.fixture(params=["memory", CACHED, *NUMBERED, *ENGINES])
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     made = Bench(request.param, tmp_path / "engine")
     yield made

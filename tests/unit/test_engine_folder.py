@@ -77,19 +77,6 @@ def test_a_recovered_cluster_goes_on_under_another_id(folder: DataFolder) -> Non
         folder.change_cluster("c-1", "c-3")
 
 
-def test_an_engine_that_lost_its_cluster_is_refused(folder: DataFolder) -> None:
-    """Identity and engine name the same cluster, or none; what a crash left only in the engine is made up for."""
-    make(folder)
-    folder.check_adoption("")
-    folder.check_adoption("c-1")
-    assert folder.identity() is not None
-    folder.check_adoption("c-1")
-    with pytest.raises(FolderError, match=r"of the cluster with id c-1, but its engine in .* is empty"):
-        folder.check_adoption("")
-    with pytest.raises(FolderError, match="c-2"):
-        folder.check_adoption("c-2")
-
-
 def test_an_engine_without_an_identity_is_refused(folder: DataFolder) -> None:
     """It holds the promises of another node id, which must not be made under a new one."""
     folder.engine_path.mkdir()
@@ -115,8 +102,15 @@ def test_a_generation_is_counted_at_each_start(folder: DataFolder) -> None:
     assert [folder.begin_generation().generation for _ in range(3)] == [1, 2, 3]
     folder.close()
     again = DataFolder(folder.path)
-    assert again.begin_generation() == Identity(made.node_id, "a", "c", "sqlite", 4)
+    assert again.begin_generation(above=2) == Identity(made.node_id, "a", "c", "sqlite", 4)
     folder._lock = again._lock
+
+
+def test_a_generation_may_have_to_go_beyond_one_that_others_know(folder: DataFolder) -> None:
+    """An old identity is not alone with what it remembers: it counts on from the higher of both."""
+    make(folder)
+    assert [folder.begin_generation(above).generation for above in (7, 3, 9)] == [8, 9, 10]
+    assert folder.begin_generation().generation == 11
 
 
 def test_a_node_may_get_another_name(folder: DataFolder) -> None:

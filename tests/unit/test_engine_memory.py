@@ -118,3 +118,37 @@ async def test_a_view_fails_with_its_engine() -> None:
     engine.fail_next_read = None
     with pytest.raises(EngineFailed, match="broken"):
         write(engine, 2)
+
+
+async def test_a_crash_may_lose_synced_batches_only_if_told_to() -> None:
+    """The newest of them go, with everything after them: what is left is a prefix again."""
+    engine = MemoryEngine()
+    write(engine, *range(5))
+    await engine.sync()
+    write(engine, *range(5, 7))
+    assert rows(engine.crash(Random(1), lost_synced=2)) == expected(2)
+
+
+async def test_rotten_bytes_are_in_no_batch() -> None:
+    """What was altered is read by all but older views, survives a crash, and can be written over."""
+    engine = MemoryEngine()
+    write(engine, 1, 2)
+    await engine.sync()
+    view = engine.snapshot()
+    engine.alter(b"002", b"rot")
+    engine.alter(b"001", None)
+    assert rows(engine) == [(b"002", b"rot"), (b"last", b"2")]
+    assert (view.get(b"002"), engine.stats().batches_written) == (b"", 2)
+    after = engine.crash(Random(1))
+    after.write(WriteBatch({b"002": b"new"}))
+    assert rows(after) == [(b"002", b"new"), (b"last", b"2")]
+
+
+def test_a_copy_goes_its_own_way() -> None:
+    """Neither of the two engines sees what is written to the other."""
+    engine = MemoryEngine()
+    write(engine, 1)
+    copy = engine.copied()
+    write(engine, 2)
+    copy.write(WriteBatch({b"copy": b""}))
+    assert (engine.get(b"copy"), copy.get(b"002"), copy.get(b"last")) == (None, None, b"1")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import rocksdict
 
-from ringhold.node.storage.engine import EngineFailed, EngineFull, ViewGone, WriteBatch
+from ringhold.node.storage.engine import EngineDamaged, EngineFailed, EngineFull, ViewGone, WriteBatch
 from ringhold.node.storage.failure import Latch
 from ringhold.node.storage.rocksdb import Guard, RocksdbConfig, RocksdbEngine
 
@@ -47,7 +47,9 @@ def test_open_views_do_not_keep_the_files_open(tmp_path: Path) -> None:
     ("error", "failure"),
     [
         (Exception("IO error: No space left on device: While appending to file: 000004.log"), EngineFull),
-        (Exception("Corruption: block checksum mismatch"), EngineFailed),
+        (Exception("Corruption: block checksum mismatch"), EngineDamaged),
+        (Exception("IO error: No such file or directory: While opening a file: MANIFEST-000005"), EngineDamaged),
+        (Exception("IO error: Input/output error: While pread offset 0 len 4096: 000009.sst"), EngineFailed),
         (rocksdict.DbClosedError("DB instance already closed"), EngineFailed),
     ],
 )

@@ -11,9 +11,11 @@ from support.virtual_time import pass_time, reached, virtual
 
 from ringhold.gossip.ports import OtherCluster
 from ringhold.node.founding import ASK_FOR_FOUNDING, FORMATION_ROUTE, TOPOLOGY_ROUTE, node_record
-from ringhold.node.machine.machine import hosted_groups
+from ringhold.node.replica_record import hosted_groups
+from ringhold.node.storage.engine import WriteBatch
 from ringhold.node.storage.memory import MemoryEngine
-from ringhold.node.topology_store import ForeignTopology
+from ringhold.node.storage.reborn import REBORN_KEY, Reborn
+from ringhold.node.topology_store import ForeignTopology, TopologyStore
 from ringhold.ring.topology import NodeRecord, NodeState
 
 
@@ -179,6 +181,104 @@ async def test_a_founder_that_hears_of_the_cluster_late_makes_its_founding_repli
     await street.stop(a, b, c)
 
 
+def reborn_engine(cluster_id: str) -> MemoryEngine:
+    """What a node of that cluster begins with after it has lost its engine."""
+    engine = MemoryEngine()
+    engine.write(WriteBatch({REBORN_KEY: Reborn(cluster_id, 2, "it is empty", None).encode()}))
+    engine.close()
+    return engine.crash(Random(0))
+
+
+@pytest.mark.parametrize("moved_on", [False, True])
+@virtual
+async def test_a_reborn_founder_returns_without_its_replicas(moved_on: bool) -> None:
+    """It adopts its cluster, also from epoch 1, and makes no replica again: the old ones' promises are forgotten."""
+    street = Street()
+    a, b, c = (Founder(street, name) for name in "abc")
+    for founder in (a, b, c):
+        founder.start()
+    await reached(lambda: all(founder.is_formed for founder in (a, b, c)))
+    await c.crash()
+    if moved_on:
+        await b.store.adopt(b.store.known.with_node(replace(record_of(a), zone="z")))
+    c.engine = reborn_engine(a.store.cluster_id)
+    c.start()
+    await reached(lambda: c.is_formed)
+    assert (c.store.known.epoch, c.store.founding) == (2 if moved_on else 1, a.store.founding)
+    assert (c.store.founded_here, hosted_groups(c.engine)) == (frozenset(), [])
+    await c.crash()
+    c.start()
+    await reached(lambda: c.is_formed)
+    assert (hosted_groups(c.engine), c.store.reborn is not None) == ([], True)
+    await street.stop(a, b, c)
+
+
+@virtual
+async def test_a_reborn_node_never_founds() -> None:
+    """Neither as the first seed of empty nodes, nor alone: it waits for its own cluster, and says so."""
+    street = Street()
+    a, b, c = (Founder(street, name) for name in "abc")
+    alone = Founder(street, "x", expect=1, seeds=())
+    for founder in (a, alone):
+        founder.engine = reborn_engine("c-1")
+    for founder in (a, b, c, alone):
+        founder.start()
+    await pass_time(30)
+    for founder in (a, alone):
+        assert founder.store.current is None
+        assert "is rebuilt by the cluster with id c-1, of which no node answers yet" in founder.founding.waiting_for
+    await street.stop(a, b, c, alone)
+
+
+@virtual
+async def test_a_reborn_node_joins_no_other_cluster() -> None:
+    """P10: one that answers with another id is named and left, whatever its topology says; then its own comes."""
+    street = Street()
+    other = Founder(street, "a", expect=1, seeds=())
+    await other.start()
+    own = Founder(street, "b", expect=1, seeds=())
+    await own.start()
+    lost = Founder(street, "c", seeds=("a:2", "b:2"))
+    for founder in (other, own):
+        await founder.store.adopt(founder.store.known.with_node(record_of_unstarted(lost)))
+    lost.engine = reborn_engine(own.store.cluster_id)
+    street.cut = lambda source, target: "b:2" in (source, target)
+    lost.start()
+    await pass_time(10)
+    assert lost.store.current is None
+    assert "(these are of another cluster: a)" in lost.founding.waiting_for
+    with pytest.raises(ForeignTopology, match="was offered to a node of"):
+        await lost.store.adopt(other.store.founding or other.store.known)
+    street.cut = lambda source, target: False
+    await reached(lambda: lost.is_formed)
+    assert lost.store.cluster_id == own.store.cluster_id
+    await street.stop(other, own, lost)
+
+
+@virtual
+async def test_what_a_member_says_of_its_cluster_is_checked_against_its_topology() -> None:
+    """One that claims the right id and gives another cluster's topology is not believed."""
+    street = Street()
+    other = Founder(street, "a", expect=1, seeds=())
+    await other.start()
+    lost = Founder(street, "c", seeds=("a:2",))
+    await other.store.adopt(other.store.known.with_node(record_of_unstarted(lost)))
+    lost.engine = reborn_engine("c-1")
+    answer = street.handlers["a:2"]
+
+    async def liar(route: str, body: bytes) -> bytes:
+        return (
+            replace(other.state(), cluster_id="c-1").encode() if route == FORMATION_ROUTE else await answer(route, body)
+        )
+
+    street.handlers["a:2"] = liar
+    lost.start()
+    await pass_time(5)
+    assert lost.store.current is None
+    assert "is not that of this node, which is c-1" in lost.founding.waiting_for
+    await street.stop(other, lost)
+
+
 @virtual
 async def test_a_node_that_joins_needs_no_founder_to_be_alive() -> None:
     """A later epoch proves that the cluster has served: only the member that is asked must answer."""
@@ -285,6 +385,11 @@ async def test_founders_that_no_topology_can_hold_found_nothing() -> None:
 
 def record_of(founder: Founder) -> NodeRecord:
     return node_record(founder.state())
+
+
+def record_of_unstarted(founder: Founder) -> NodeRecord:
+    founder.store = TopologyStore(founder.node_id, MemoryEngine())
+    return record_of(founder)
 
 
 @virtual

@@ -9,6 +9,7 @@ from typing import TypeVar
 import pytest
 from support.gossip import member
 
+from ringhold.gossip.comparison import digest_of
 from ringhold.gossip.config import GossipConfig
 from ringhold.gossip.events import (
     AnswerLost,
@@ -211,6 +212,34 @@ def test_this_node_stops_when_its_id_runs_elsewhere(generation: int, nonce: int)
     other = replace(LOCAL, generation=generation, nonce=nonce)
     assert only(ReportConflict, tell(made, B, Fact(other))) == [ReportConflict(other)]
     assert made.local == LOCAL
+
+
+@pytest.mark.parametrize("nonce", [1, 99])
+def test_a_copy_that_asks_this_very_node_is_the_one_that_stops(nonce: int) -> None:
+    """Nobody can stop a running node by starting a copy of it: the copy stops when it hears who answers."""
+    made = core(B)
+    copied = replace(LOCAL, nonce=nonce, http_address="copy:1")
+    effects = tell(made, copied, Fact(member("z")))
+    assert [type(effect) for effect in effects] == [Reply]
+    assert made.member("z") is None
+    twin = Membership(
+        copied, seeds=[LOCAL.http_address], known=(), config=GossipConfig(), rng=random.Random(1), now=0.0
+    )
+    (asked,) = only(SendNews, twin.handle(Started(), 0.0))
+    (reply,) = only(Reply, made.handle(RequestReceived(asked.message), 0.0))
+    heard = twin.handle(AnswerReceived(asked, reply.message), 0.0)  # type: ignore[arg-type]
+    assert only(ReportConflict, heard)[0] == ReportConflict(LOCAL)
+
+
+@pytest.mark.parametrize(("generation", "nonce"), [(3, 1), (3, 99), (4, 33)])
+def test_a_digest_of_another_boot_makes_this_node_ask_where_that_runs(generation: int, nonce: int) -> None:
+    """A digest has no address: the fact is wanted, and its arrival is the conflict."""
+    made = core(B)
+    other = replace(LOCAL, generation=generation, nonce=nonce, http_address="other:1")
+    effects = made.handle(RequestReceived(Sync(B, "", "", (digest_of(other),))), 0.0)
+    assert only(ReportConflict, effects) == []
+    assert only(Reply, effects)[0].message.wanted == (LOCAL.node_id,)  # type: ignore[union-attr]
+    assert only(ReportConflict, tell(made, B, Fact(other))) == [ReportConflict(other)]
 
 
 def test_this_nodes_former_boots_are_no_conflict() -> None:

@@ -17,13 +17,17 @@ from ringhold.api.proto.ringhold.internal.v1.peer_pb2_grpc import (
     add_PeerServicer_to_server,
 )
 from ringhold.node.peers import grpc_transport
+from ringhold.node.peers.boots import Boot, Boots
 from ringhold.node.peers.grpc_transport import BeatSender, Line
+from ringhold.node.peers.heard import HeardEngines
 from ringhold.node.peers.transport import SessionEnded
+from ringhold.node.storage.memory import MemoryEngine
+from ringhold.node.storage.numbered import Unnumbered
 
 
-def of_generation(generation: int) -> Hello:
+def of_generation(generation: int, nonce: int = 0) -> Hello:
     """What process `generation` of node a says to b."""
-    return Hello(cluster_id="c1", node_id="a", generation=generation, target_node_id="b")
+    return Hello(cluster_id="c1", node_id="a", generation=generation, target_node_id="b", nonce=nonce)
 
 
 GREETING = of_generation(1)
@@ -232,6 +236,72 @@ async def test_the_first_word_of_a_successor_ends_the_streams_of_the_dead(kind: 
         await wait_for(lambda: len(b.heard.open) == (1 if kind is Frame else 0))
 
 
+def told_nothing(heard: object) -> None:
+    raise AssertionError(f"nobody has said {heard}")
+
+
+@pytest.mark.parametrize(
+    ("met", "known", "refused"),
+    [
+        (None, None, []),
+        ((4, 7), None, [(3, 7), (3, 9), (4, 6), (4, 8)]),
+        (None, (4, 7), [(3, 7), (3, 9), (4, 6), (4, 8)]),
+        ((4, 7), (4, 7), [(3, 9), (4, 6), (4, 8)]),
+        ((3, 1), (4, 7), [(3, 1), (3, 9), (4, 6), (4, 8)]),
+        ((4, 7), (3, 1), [(3, 1), (3, 9), (4, 6), (4, 8)]),
+        ((4, 6), (4, 7), [(3, 1), (4, 6), (4, 7), (4, 8)]),
+    ],
+)
+def test_who_contradicts_a_known_start_is_refused(
+    met: tuple[int, int] | None, known: tuple[int, int] | None, refused: list[tuple[int, int]]
+) -> None:
+    """An older generation, or the same with another nonce, whoever knows of it; of two copies neither is believed."""
+    boots = Boots(Boot(1, 1), Unnumbered(), lambda peer_id: known, HeardEngines(MemoryEngine()), told_nothing)
+    if met is not None:
+        boots.meet("a", Boot(*met))
+    for each in [(3, 1), (3, 7), (3, 9), (4, 6), (4, 7), (4, 8), (5, 1)]:
+        expected = each in refused or (each[0] == 3 and bool(refused))
+        assert bool(boots.contradiction("a", Boot(*each))) is expected
+
+
+@pytest.mark.parametrize("kind", [Frame, Beat])
+async def test_a_copy_of_a_running_process_is_refused(kind: type[Frame] | type[Beat]) -> None:
+    """The same generation with another nonce runs on a copy of the disk; the first one stays."""
+    async with peers("b") as (b,), calling(b.address) as caller:
+        b.transport.reach({"a": "127.0.0.1:1"})
+        first = caller(Frame, of_generation(4, nonce=7))
+        assert await first.greet() is grpc.StatusCode.OK
+        assert await caller(kind, of_generation(4, nonce=8)).greet() is grpc.StatusCode.PERMISSION_DENIED
+        assert await caller(Beat, of_generation(4, nonce=7)).greet() is grpc.StatusCode.OK
+        await wait_for(lambda: len(b.heard.open) == 1)
+
+
+@pytest.mark.parametrize("kind", [Frame, Beat])
+async def test_what_gossip_has_kept_refuses_an_old_disk(kind: type[Frame] | type[Beat]) -> None:
+    """A process that has never met the newer start refuses the older one all the same, before anything is read."""
+    async with peers("b") as (b,), calling(b.address) as caller:
+        b.known["a"] = (9, 5)
+        b.transport.reach({"a": "127.0.0.1:1"})
+        for hello in (of_generation(8, nonce=5), of_generation(9, nonce=4)):
+            assert await caller(kind, hello).greet() is grpc.StatusCode.PERMISSION_DENIED
+        assert b.heard.began == []
+        assert await caller(kind, of_generation(9, nonce=5)).greet() is grpc.StatusCode.OK
+        assert await caller(kind, of_generation(10, nonce=1)).greet() is grpc.StatusCode.OK
+
+
+async def test_both_ends_say_their_nonce_and_check_the_others() -> None:
+    """Whoever dials learns from the answer that the other is a ghost, and ends the stream."""
+    async with peers("a") as (a,):
+        b = await start("b", generation=3, nonce=8)
+        a.known["b"] = (3, 7)
+        introduce(a, b)
+        await wait_for(lambda: b.heard.ended)
+        assert a.heard.began == []
+        a.known["b"] = (3, 8)
+        await wait_for(lambda: a.heard.open)
+        await b.stop()
+
+
 async def test_a_process_that_answers_as_its_own_predecessor_is_left() -> None:
     """The dialling end refuses ghosts too."""
     async with peers("a") as (a,):
@@ -278,7 +348,7 @@ class SlowStream:
 async def test_the_newest_beat_replaces_those_that_have_not_left() -> None:
     """A peer that takes nothing costs one beat of memory, and hears the newest first."""
     stream = SlowStream()
-    sender = BeatSender(Line(Beat, "b", 1, stream))
+    sender = BeatSender(Line(Beat, "b", Boot(1, 0), stream))
     sending = asyncio.ensure_future(sender.run())
     sender.put(Beat(number=1))
     await turns()

@@ -1,15 +1,14 @@
 """How long log entries are kept: until every member has them durably, dropped many at a time, and with a limit (P8)."""
 
-import pytest
 from support.replicas import leading, propose, rows_of
 from support.rows import set_of
 from support.trio import Trio, trio
 from support.virtual_time import pass_time, reached, virtual
 
-from ringhold.api.errors import Overloaded
 from ringhold.node import keyspace
 from ringhold.node.consensus.applying import SliceConfig
 from ringhold.node.consensus.groups import GroupsConfig
+from ringhold.node.consensus.states import LogBounds
 from ringhold.node.storage.engine import Engine
 from ringhold.node.storage.memory import MemoryEngine
 
@@ -90,20 +89,13 @@ async def test_a_log_that_is_dropped_is_taken_up_again_after_a_restart() -> None
 
 
 @virtual
-async def test_a_full_log_is_overload_until_the_member_is_back() -> None:
-    """P8: nothing more is appended, the error says why, and reads go on."""
-    config = GroupsConfig(slices=SliceConfig(drop_min=DROP_MIN), log_entries_max=20)
-    async with trio(1, config=config) as nodes:
-        groups = nodes["n1"].groups
-        nodes.crash("n3")
-        with pytest.raises(Overloaded) as caught:
-            await write(nodes, 30, b"k")
-        assert caught.value.reason == "LOG_FULL"
-        assert int(caught.value.details["retry_after_ms"]) > 0
-        assert len(log_indexes(nodes["n1"].engine)) <= 21
-        assert groups.leads(1)
-        assert groups.commands_waiting == 0
-        nodes.restart("n3")
-        await reached(nodes.settled)
-        await reached(lambda: len(log_indexes(nodes["n1"].engine)) < 20)
-        await propose(groups, 1, set_of(b"again"), request_id=b"again")
+async def test_the_log_is_bounded_while_a_member_is_away() -> None:
+    """P8: the older half goes, entry by entry or byte by byte, on leader and followers, and commands go on."""
+    for bounds in (LogBounds(entries_max=20), LogBounds(bytes_max=20 * 40)):
+        async with trio(1, config=GroupsConfig(slices=SliceConfig(drop_min=DROP_MIN), log=bounds)) as nodes:
+            nodes.crash("n3")
+            await write(nodes, 60, b"k")
+            engines = [nodes[name].engine for name in ("n1", "n2")]
+            await reached(lambda: max(len(log_indexes(engine)) for engine in engines) <= 20 + DROP_MIN)  # noqa: B023
+            assert min(log_indexes(engine)[-1] for engine in engines) >= 60
+            assert nodes["n1"].groups.leads(1)

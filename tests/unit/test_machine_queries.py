@@ -6,7 +6,7 @@ from support.rows import Rows, apply, command_of, set_of
 from ringhold.api.proto.ringhold.storage.v1 import records_pb2 as records
 from ringhold.node import keyspace
 from ringhold.node.keyspace import Bounds, pair
-from ringhold.node.machine.queries import QuerySpec, query, query_in_slices, read_rows
+from ringhold.node.machine.queries import QuerySpec, RowsDamaged, query, query_in_slices, read_rows
 from ringhold.node.machine.records import RecordMachine
 from ringhold.node.merge import MATCH_OVERHEAD_BYTES
 from ringhold.node.storage.envelope import Damaged
@@ -102,11 +102,20 @@ def test_damaged_row_and_missing_row() -> None:
     rows = rows_of(1, 10)
     key = keyspace.row_key(1, b"005")
     rows.content[key] = rows.content[key][:-1] + b"?"
-    with pytest.raises(Damaged):
-        query(rows, [1], spec_of(with_records=True))
+    with pytest.raises(RowsDamaged) as caught:
+        query(rows, [2, 1], spec_of(with_records=True))
+    assert caught.value.group == 1
     with pytest.raises(Damaged):
         read_rows(rows, 1, [b"005"])
     del rows.content[key]
-    with pytest.raises(Damaged, match="without its row"):
+    with pytest.raises(RowsDamaged, match="has no row"):
         query(rows, [1], spec_of(with_records=True))
     assert read_rows(rows, 1, [b"005", b"004"])[0] == b""
+
+
+def test_an_index_entry_that_can_not_be_read_is_damage() -> None:
+    """It has no checksum, but every entry ends its value; a match that is made of anything else is never given out."""
+    rows = rows_of(1, 10)
+    rows.content[keyspace.index_prefix(1, "n") + b"5 without an end"] = b""
+    with pytest.raises(RowsDamaged, match="can't be read"):
+        query(rows, [1], spec_of())

@@ -8,7 +8,7 @@ from support.rows import Rows, apply
 
 from ringhold.api.proto.ringhold.storage.v1 import records_pb2 as records
 from ringhold.node import keyspace
-from ringhold.node.machine.machine import UnknownCommand, hosted_groups, load_state
+from ringhold.node.machine.machine import UnknownCommand, load_state
 from ringhold.node.machine.records import record_bytes
 from ringhold.node.machine.topology_machine import (
     ChangeKind,
@@ -97,19 +97,6 @@ def test_who_asked_hears_when_a_change_is_written() -> None:
     machine.written()
     assert heard == [machine.topology, machine.topology]
     machine_over(rows).written()
-
-
-def test_hosted_groups_are_those_with_a_state() -> None:
-    """Ascending, whatever else lies beside, the last possible group included."""
-    rows, batch = Rows(), WriteBatch()
-    groups = [0, 1, 7, 2_000, *range(3_000, 6_000), keyspace.GROUP_MAX]
-    for group in reversed(groups):
-        batch.put(keyspace.state_key(group), b"")
-        batch.put(keyspace.vote_key(group + 1 if group < keyspace.GROUP_MAX else 2), b"")
-    batch.put(keyspace.node_key("topology"), b"")
-    rows.write(batch)
-    assert hosted_groups(rows) == groups
-    assert hosted_groups(Rows()) == []
 
 
 def test_nodes_are_added_and_updated() -> None:

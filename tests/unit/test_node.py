@@ -18,9 +18,11 @@ from ringhold.gossip.config import GossipConfig
 from ringhold.gossip.ports import FakeExchange, Handler
 from ringhold.node.config import REPLICATION_FACTOR_DEFAULT
 from ringhold.node.node import Node, NodeParts, NodeSettings
+from ringhold.node.peers.boots import Boots
 from ringhold.node.peers.transport import Transport
 from ringhold.node.storage.engine import EngineFailed
 from ringhold.node.storage.memory import MemoryEngine
+from ringhold.node.storage.numbered import Unnumbered
 from ringhold.node.storage.space import FakeDevice
 from ringhold.node.supervisor import Supervisor
 
@@ -48,7 +50,7 @@ class World:
         def log(event: str, /, **figures: object) -> None:
             self.logged.append(event)
 
-        def transport(cluster_id: Callable[[], str], supervisor: Supervisor) -> Transport:
+        def transport(cluster_id: Callable[[], str], boots: Boots, supervisor: Supervisor) -> Transport:
             return HandTransport()
 
         def nothing(kept: Any) -> None:
@@ -59,6 +61,7 @@ class World:
 
         parts = NodeParts(
             engine=engine,
+            progress=Unnumbered(),
             device=FakeDevice(),
             remember_cluster=remember,
             transport=transport,
@@ -94,6 +97,7 @@ def settings(name: str, address: str, expect: int, seeds: tuple[str, ...], repli
         reads="lease",
         engine="memory",
         disk_reserve_bytes=None,
+        snapshot_bytes_per_s_max=0,
         limits=Limits(),
         gossip=GossipConfig(),
     )

@@ -138,3 +138,43 @@ def test_a_follower_never_goes_back_behind_what_it_has_acknowledged() -> None:
     assert progress.next == 10
     assert not progress.matched(5)
     assert (progress.match, progress.next) == (9, 10)
+
+
+@pytest.mark.parametrize(
+    ("entries_max", "bytes_max", "index"),
+    [(10, 1 << 20, 0), (9, 1 << 20, 6), (8, 1 << 20, 6), (10, 20, 8), (10, 0, 10)],
+)
+def test_the_newest_half_of_what_may_be_kept(entries_max: int, bytes_max: int, index: int) -> None:
+    """Chapter 5: a log that has passed a bound goes back to half of it, so that this happens seldom."""
+    log = log_of([1] * 10)
+    size = len(entry(1, 1).encoded)
+    assert log.overflow(entries_max, bytes_max * size // 4) == index
+
+
+def test_bytes_are_those_of_the_entries_that_are_there() -> None:
+    """Whatever is appended, dropped, truncated or replaced."""
+    log = log_of([1, 1, 2, 2, 3])
+    size = len(entry(1, 1).encoded)
+    assert log.bytes == 5 * size
+    log.drop(2)
+    log.truncate(5)
+    assert log.bytes == 2 * size
+    log.reset(9, 4)
+    assert (log.bytes, log.overflow(0, 0)) == (0, 9)
+
+
+def test_dropped_entries_are_deleted_once_and_a_few_at_a_time() -> None:
+    """P8: a long log that goes at once must not hold everything up."""
+    log = log_of([1] * 9)
+    log.drop(7)
+    assert [list(log.take_dropped(4)) for _ in range(3)] == [[0, 1, 2, 3], [4, 5, 6], []]
+
+
+def test_a_log_that_is_replaced_goes_on_after_the_snapshot() -> None:
+    """Figure 5.3, step 7: nothing of it counts any more, what storage has of it is deleted."""
+    log = log_of([1, 1, 1])
+    log.reset(7, 3)
+    assert (log.first_index, log.last_index, log.last_term, log.term(3), log.term(7)) == (7, 7, 3, None, 3)
+    log.append(entry(8, 3))
+    assert [each.index for each in log.entries(8, 9, 100)] == [8]
+    assert list(log.take_dropped(100)) == list(range(7))

@@ -4,6 +4,7 @@ import pytest
 from support.raft_replica import FIVE, Bench, bench, entry
 
 from ringhold.node.consensus.configuration import founders
+from ringhold.node.consensus.leadership import TIME_ENTRY_S
 from ringhold.node.consensus.messages import APPEND, APPENDED, CONFIRM, CONFIRMED
 
 
@@ -183,3 +184,16 @@ def test_a_configuration_changes_one_voter_at_a_time_and_only_after_a_commit_of_
     for node in ("n2", "n3"):
         leader.step(node, APPENDED, index=2, epoch=1)
     assert leader.replica.propose_configuration(founders(["n1", "n2", "n4"]), 2, leader.now)
+
+
+def test_a_leader_of_an_idle_group_says_the_time_now_and_then() -> None:
+    """DESIGN section 7: its successor's log time must not lie days behind the anchors that were learnt of it."""
+    alone = bench([], configuration=founders(["n1"]))
+    alone.lead()
+    last = alone.replica.log.last_index
+    for _ in range(3):
+        alone.now += TIME_ENTRY_S / 2
+        alone.replica.pulse(alone.now)
+        alone.settle()
+    assert alone.replica.log.last_index == last + 1
+    assert alone.replica.log.entries(last + 1, last + 1, 1)[0].content.log_time_ms >= TIME_ENTRY_S * 1000

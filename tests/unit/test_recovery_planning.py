@@ -1,6 +1,7 @@
 """What becomes of each group when a quorum is lost, by tables: the planning of a recovery is pure (DESIGN 8.6)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations, product
 
 import pytest
@@ -193,7 +194,7 @@ def test_a_partition_that_nobody_had_begins_as_founded() -> None:
     plan = planned(report("a", known), report("b", known), restart_empty=True)
     group = plan.groups[OTHER_PARTITION]
     assert (group.fate, group.began, group.began_term) == (Fate.RESTARTED, 0, 0)
-    assert {node_id for node_id, _ in group.configuration.voters} == {"a", "b"}
+    assert set(group.configuration.voting_nodes) == {"a", "b"}
 
 
 def test_a_lost_system_group_begins_anew_by_itself() -> None:
@@ -286,3 +287,57 @@ def test_an_edited_plan_is_refused() -> None:
         Plan.decode(written[: len(written) // 2])
     with pytest.raises(MalformedDocument, match="no recovery plan"):
         Plan.decode(encode_report(report("b", THREE)))
+
+
+LOSS = "the last 33 batches before its last sync are gone: it holds 7"
+
+
+def losing(node_id: str, *copies: Copy) -> NodeReport:
+    """A survivor whose engine has lost something."""
+    given = report(node_id, topology("abc"), *copies)
+    return replace(given, loss=LOSS, copies=tuple(replace(each, loss=LOSS) for each in given.copies))
+
+
+def test_a_copy_that_lost_its_tail_is_no_part_of_a_quorum() -> None:
+    """Two of three are here, but one has forgotten what it promised; where the other is as new, that alone goes on."""
+    plan = planned(report("a", topology("abc")), losing("b"))
+    group = plan.groups[PARTITION]
+    assert (group.fate, group.best) == (Fate.UNCERTAIN, "a")
+    assert group.configuration == Configuration((ReplicaId("a", 0),), (ReplicaId("b", 0),))
+    assert (group.task_of("a"), group.task_of("b")) == (Task.KEEP, Task.BURY)
+    assert f"The engine of name-b has lost data: {LOSS}" in " ".join(summary(plan))
+    assert plan.losses == {"name-b": LOSS}
+    assert "name-b: applied 9, last 10 of term 2, of an engine that has lost data" in copies_told(plan, group)
+
+
+def test_a_quorum_without_it_loses_nothing() -> None:
+    """However new the rest of its log is: the node rebuilds itself when it is started, as where nobody recovers."""
+    others = [report(node_id, topology("abc")) for node_id in "ac"]
+    with pytest.raises(RecoveryRefused, match="Just start the nodes"):
+        planned(*others, losing("b", copy("abc", last=12)))
+    damaged = [copy("abc", group=OTHER_PARTITION, health=Health.GONE) for _ in others]
+    others = [report(node_id, topology("abc"), each) for node_id, each in zip("ac", damaged, strict=True)]
+    plan = planned(*others, losing("b", copy("abc", last=12)))
+    group, other = plan.groups[PARTITION], plan.groups[OTHER_PARTITION]
+    assert (group.fate, group.best, group.task_of("b")) == (Fate.INTACT, "a", Task.BURY)
+    assert (other.fate, other.best, other.task_of("b")) == (Fate.UNCERTAIN, "b", Task.KEEP)
+
+
+def test_a_copy_that_lost_its_tail_is_used_where_none_is_newer() -> None:
+    """It may be all there is: then it is told what it is, and no majority is without it."""
+    plan = planned(report("a", topology("abc"), copy("abc", last=5)), losing("b", copy("abc", last=8)))
+    group = plan.groups[PARTITION]
+    assert (group.fate, group.best, group.position) == (Fate.UNCERTAIN, "b", (2, 8))
+    assert group.configuration.voting_nodes == ("a", "b")
+    assert (group.task_of("a"), group.task_of("b")) == (Task.KEEP, Task.KEEP)
+    assert f"the best copy that is left is of an engine that has lost data: {LOSS}" in verdict(plan, group)
+
+
+def test_a_cluster_of_one_goes_on_with_what_is_left() -> None:
+    """Nobody is dead, and yet there is something to recover."""
+    alone = topology("a", replication_factor=1)
+    given = report("a", alone)
+    plan = planned(replace(given, loss=LOSS, copies=tuple(replace(each, loss=LOSS) for each in given.copies)))
+    assert {group.fate for group in plan.groups} == {Fate.UNCERTAIN}
+    assert {group.task_of("a") for group in plan.groups} == {Task.KEEP}
+    assert Plan.decode(plan.encode()) == plan

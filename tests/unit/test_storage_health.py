@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from random import Random
 
 import pytest
@@ -329,3 +329,22 @@ async def test_a_node_whose_disk_fails_stops_and_the_others_go_on(fault: str) ->
         await reached(lambda: made.machines[0].is_ready)
         assert await value_of(made.node(0), key) == b"w"
         assert len(made.failures) == 1
+
+
+@virtual
+async def test_metrics_tell_of_replicas_that_are_to_be_rebuilt_and_of_scrubs() -> None:
+    """By status; and how long ago everything was read."""
+    async with cluster() as made:
+        shown = metrics_of(made.machines[0])
+        assert 'ringhold_replicas_unhealthy{status="damaged"} 0.0' in shown
+        assert "ringhold_scrub_bytes_total 0.0" in shown
+        node = made.node(0)
+        async with aclosing(node.scrubber.scrub(0)) as reports:
+            async for passing in reports:
+                assert not passing.found
+        node.groups.hosting.rows_damaged(1, "a test says so")
+        shown = metrics_of(made.machines[0])
+        assert 'ringhold_replicas_unhealthy{status="damaged"} 1.0' in shown
+        assert "ringhold_scrub_bytes_total 0.0" not in shown
+        assert "ringhold_scrub_damage_total 0.0" in shown
+        assert "ringhold_scrub_age_seconds 0.0" in shown

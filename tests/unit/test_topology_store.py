@@ -9,8 +9,9 @@ from support.ring_nodes import node_record, node_records
 from support.virtual_time import turns, virtual
 
 from ringhold.api.proto.ringhold.storage.v1.records_pb2 import GroupState
-from ringhold.node.machine.machine import hosted_groups, load_state
+from ringhold.node.machine.machine import load_state
 from ringhold.node.machine.topology_machine import load_topology
+from ringhold.node.replica_record import hosted_groups
 from ringhold.node.storage.engine import EngineFailed
 from ringhold.node.storage.memory import MemoryEngine
 from ringhold.node.topology_store import ForeignTopology, TopologyStore

@@ -24,17 +24,19 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,ringhold/api/proto/ringhold/v1/cluster.proto\x12\x0bringhold.v1\"\xc8\x01\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x14\n\x0cgrpc_address\x18\x03 \x01(\t\x12\x14\n\x0chttp_address\x18\x04 \x01(\t\x12\x0c\n\x04host\x18\x05 \x01(\t\x12\x0c\n\x04zone\x18\x06 \x01(\t\x12\x0e\n\x06weight\x18\x07 \x01(\r\x12%\n\x05state\x18\x08 \x01(\x0e\x32\x16.ringhold.v1.NodeState\x12\'\n\x08liveness\x18\t \x01(\x0e\x32\x15.ringhold.v1.Liveness\"R\n\tPartition\x12\x10\n\x08replicas\x18\x01 \x03(\r\x12\x13\n\x06leader\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x13\n\x0blog_time_ms\x18\x03 \x01(\x04\x42\t\n\x07_leader\"\x11\n\x0fTopologyRequest\"\xb5\x01\n\x10TopologyResponse\x12\x14\n\x0c\x63luster_name\x18\x01 \x01(\t\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12\x1a\n\x12replication_factor\x18\x04 \x01(\r\x12 \n\x05nodes\x18\x05 \x03(\x0b\x32\x11.ringhold.v1.Node\x12*\n\npartitions\x18\x06 \x03(\x0b\x32\x16.ringhold.v1.Partition\"\x0f\n\rStatusRequest\"\xd1\x01\n\nNodeStatus\x12\x1f\n\x04node\x18\x01 \x01(\x0b\x32\x11.ringhold.v1.Node\x12\x11\n\treachable\x18\x02 \x01(\x08\x12\x16\n\x0epartitions_led\x18\x03 \x01(\r\x12\x10\n\x08replicas\x18\x04 \x01(\r\x12\x0c\n\x04keys\x18\x05 \x01(\x04\x12\r\n\x05\x62ytes\x18\x06 \x01(\x04\x12\x0e\n\x06\x65ngine\x18\x07 \x01(\t\x12\x0f\n\x07version\x18\x08 \x01(\t\x12\x10\n\x08uptime_s\x18\t \x01(\x01\x12\x15\n\rreluctant_for\x18\n \x03(\t\"\x91\x01\n\x0eStatusResponse\x12\x14\n\x0c\x63luster_name\x18\x01 \x01(\t\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12&\n\x05nodes\x18\x04 \x03(\x0b\x32\x17.ringhold.v1.NodeStatus\x12\x1e\n\x16unavailable_partitions\x18\x05 \x03(\r\"\x1d\n\x0e\x45xplainRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\"-\n\x0e\x45xplainedEntry\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\"\xe8\x01\n\x0f\x45xplainResponse\x12\x0c\n\x04hash\x18\x01 \x01(\x04\x12\x11\n\tpartition\x18\x02 \x01(\r\x12\x10\n\x08replicas\x18\x03 \x03(\t\x12\x0e\n\x06leader\x18\x04 \x01(\t\x12\x0e\n\x06\x65xists\x18\x05 \x01(\x08\x12\x0f\n\x07version\x18\x06 \x01(\x04\x12\x16\n\x0e\x63reate_version\x18\x07 \x01(\x04\x12\x13\n\x0bvalue_bytes\x18\x08 \x01(\x04\x12,\n\x07indexes\x18\t \x03(\x0b\x32\x1b.ringhold.v1.ExplainedEntry\x12\x16\n\x0etopology_epoch\x18\n \x01(\x04*\x86\x01\n\tNodeState\x12\x1a\n\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12NODE_STATE_JOINING\x10\x01\x12\x15\n\x11NODE_STATE_NORMAL\x10\x02\x12\x16\n\x12NODE_STATE_LEAVING\x10\x03\x12\x16\n\x12NODE_STATE_REMOVED\x10\x04*t\n\x08Liveness\x12\x18\n\x14LIVENESS_UNSPECIFIED\x10\x00\x12\x12\n\x0eLIVENESS_ALIVE\x10\x01\x12\x14\n\x10LIVENESS_SUSPECT\x10\x02\x12\x11\n\rLIVENESS_DEAD\x10\x03\x12\x11\n\rLIVENESS_LEFT\x10\x04\x32\xdb\x01\n\x07\x43luster\x12G\n\x08Topology\x12\x1c.ringhold.v1.TopologyRequest\x1a\x1d.ringhold.v1.TopologyResponse\x12\x41\n\x06Status\x12\x1a.ringhold.v1.StatusRequest\x1a\x1b.ringhold.v1.StatusResponse\x12\x44\n\x07\x45xplain\x12\x1b.ringhold.v1.ExplainRequest\x1a\x1c.ringhold.v1.ExplainResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,ringhold/api/proto/ringhold/v1/cluster.proto\x12\x0bringhold.v1\"\xc8\x01\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x14\n\x0cgrpc_address\x18\x03 \x01(\t\x12\x14\n\x0chttp_address\x18\x04 \x01(\t\x12\x0c\n\x04host\x18\x05 \x01(\t\x12\x0c\n\x04zone\x18\x06 \x01(\t\x12\x0e\n\x06weight\x18\x07 \x01(\r\x12%\n\x05state\x18\x08 \x01(\x0e\x32\x16.ringhold.v1.NodeState\x12\'\n\x08liveness\x18\t \x01(\x0e\x32\x15.ringhold.v1.Liveness\"R\n\tPartition\x12\x10\n\x08replicas\x18\x01 \x03(\r\x12\x13\n\x06leader\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x13\n\x0blog_time_ms\x18\x03 \x01(\x04\x42\t\n\x07_leader\"\x11\n\x0fTopologyRequest\"\xb5\x01\n\x10TopologyResponse\x12\x14\n\x0c\x63luster_name\x18\x01 \x01(\t\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12\x1a\n\x12replication_factor\x18\x04 \x01(\r\x12 \n\x05nodes\x18\x05 \x03(\x0b\x32\x11.ringhold.v1.Node\x12*\n\npartitions\x18\x06 \x03(\x0b\x32\x16.ringhold.v1.Partition\"\x0f\n\rStatusRequest\"\xc3\x02\n\nNodeStatus\x12\x1f\n\x04node\x18\x01 \x01(\x0b\x32\x11.ringhold.v1.Node\x12\x11\n\treachable\x18\x02 \x01(\x08\x12\x16\n\x0epartitions_led\x18\x03 \x01(\r\x12\x10\n\x08replicas\x18\x04 \x01(\r\x12\x0c\n\x04keys\x18\x05 \x01(\x04\x12\r\n\x05\x62ytes\x18\x06 \x01(\x04\x12\x0e\n\x06\x65ngine\x18\x07 \x01(\t\x12\x0f\n\x07version\x18\x08 \x01(\t\x12\x10\n\x08uptime_s\x18\t \x01(\x01\x12\x15\n\rreluctant_for\x18\n \x03(\t\x12\x30\n\tunhealthy\x18\x0b \x03(\x0b\x32\x1d.ringhold.v1.UnhealthyReplica\x12\x18\n\x0bscrub_age_s\x18\x0c \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x0c\x64\x61mage_found\x18\r \x01(\x04\x42\x0e\n\x0c_scrub_age_s\"t\n\x10UnhealthyReplica\x12\x16\n\tpartition\x18\x01 \x01(\rH\x00\x88\x01\x01\x12*\n\x06health\x18\x02 \x01(\x0e\x32\x1a.ringhold.v1.ReplicaHealth\x12\x0e\n\x06reason\x18\x03 \x01(\tB\x0c\n\n_partition\"\xaa\x01\n\x0eStatusResponse\x12\x14\n\x0c\x63luster_name\x18\x01 \x01(\t\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12&\n\x05nodes\x18\x04 \x03(\x0b\x32\x17.ringhold.v1.NodeStatus\x12\x1e\n\x16unavailable_partitions\x18\x05 \x03(\r\x12\x17\n\x0flost_partitions\x18\x06 \x03(\r\"1\n\x0cScrubRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x13\n\x0b\x62ytes_per_s\x18\x02 \x01(\x04\"\xf0\x01\n\rScrubProgress\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0e\n\x06groups\x18\x02 \x01(\r\x12\x15\n\rgroups_in_all\x18\x03 \x01(\r\x12\x0f\n\x07records\x18\x04 \x01(\x04\x12\r\n\x05\x62ytes\x18\x05 \x01(\x04\x12\x0f\n\x07seconds\x18\x06 \x01(\x01\x12#\n\x06\x64\x61mage\x18\x07 \x03(\x0b\x32\x13.ringhold.v1.Damage\x12\x0f\n\x07is_done\x18\x08 \x01(\x08\x12\x30\n\tunhealthy\x18\t \x03(\x0b\x32\x1d.ringhold.v1.UnhealthyReplica\x12\x11\n\tuncounted\x18\n \x01(\r\"^\n\x06\x44\x61mage\x12\x16\n\tpartition\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x12\n\nis_of_node\x18\x02 \x01(\x08\x12\x0c\n\x04what\x18\x03 \x01(\t\x12\x0c\n\x04\x64one\x18\x04 \x01(\tB\x0c\n\n_partition\"\x1d\n\x0e\x45xplainRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\"-\n\x0e\x45xplainedEntry\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\"\xe8\x01\n\x0f\x45xplainResponse\x12\x0c\n\x04hash\x18\x01 \x01(\x04\x12\x11\n\tpartition\x18\x02 \x01(\r\x12\x10\n\x08replicas\x18\x03 \x03(\t\x12\x0e\n\x06leader\x18\x04 \x01(\t\x12\x0e\n\x06\x65xists\x18\x05 \x01(\x08\x12\x0f\n\x07version\x18\x06 \x01(\x04\x12\x16\n\x0e\x63reate_version\x18\x07 \x01(\x04\x12\x13\n\x0bvalue_bytes\x18\x08 \x01(\x04\x12,\n\x07indexes\x18\t \x03(\x0b\x32\x1b.ringhold.v1.ExplainedEntry\x12\x16\n\x0etopology_epoch\x18\n \x01(\x04*\x86\x01\n\tNodeState\x12\x1a\n\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12NODE_STATE_JOINING\x10\x01\x12\x15\n\x11NODE_STATE_NORMAL\x10\x02\x12\x16\n\x12NODE_STATE_LEAVING\x10\x03\x12\x16\n\x12NODE_STATE_REMOVED\x10\x04*t\n\x08Liveness\x12\x18\n\x14LIVENESS_UNSPECIFIED\x10\x00\x12\x12\n\x0eLIVENESS_ALIVE\x10\x01\x12\x14\n\x10LIVENESS_SUSPECT\x10\x02\x12\x11\n\rLIVENESS_DEAD\x10\x03\x12\x11\n\rLIVENESS_LEFT\x10\x04*\x83\x01\n\rReplicaHealth\x12\x1e\n\x1aREPLICA_HEALTH_UNSPECIFIED\x10\x00\x12\x1a\n\x16REPLICA_HEALTH_DAMAGED\x10\x01\x12\x1d\n\x19REPLICA_HEALTH_INSTALLING\x10\x02\x12\x17\n\x13REPLICA_HEALTH_GONE\x10\x03\x32\x9d\x02\n\x07\x43luster\x12G\n\x08Topology\x12\x1c.ringhold.v1.TopologyRequest\x1a\x1d.ringhold.v1.TopologyResponse\x12\x41\n\x06Status\x12\x1a.ringhold.v1.StatusRequest\x1a\x1b.ringhold.v1.StatusResponse\x12\x44\n\x07\x45xplain\x12\x1b.ringhold.v1.ExplainRequest\x1a\x1c.ringhold.v1.ExplainResponse\x12@\n\x05Scrub\x12\x19.ringhold.v1.ScrubRequest\x1a\x1a.ringhold.v1.ScrubProgress0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ringhold.api.proto.ringhold.v1.cluster_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_NODESTATE']._serialized_start=1242
-  _globals['_NODESTATE']._serialized_end=1376
-  _globals['_LIVENESS']._serialized_start=1378
-  _globals['_LIVENESS']._serialized_end=1494
+  _globals['_NODESTATE']._serialized_start=1889
+  _globals['_NODESTATE']._serialized_end=2023
+  _globals['_LIVENESS']._serialized_start=2025
+  _globals['_LIVENESS']._serialized_end=2141
+  _globals['_REPLICAHEALTH']._serialized_start=2144
+  _globals['_REPLICAHEALTH']._serialized_end=2275
   _globals['_NODE']._serialized_start=62
   _globals['_NODE']._serialized_end=262
   _globals['_PARTITION']._serialized_start=264
@@ -46,15 +48,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STATUSREQUEST']._serialized_start=551
   _globals['_STATUSREQUEST']._serialized_end=566
   _globals['_NODESTATUS']._serialized_start=569
-  _globals['_NODESTATUS']._serialized_end=778
-  _globals['_STATUSRESPONSE']._serialized_start=781
-  _globals['_STATUSRESPONSE']._serialized_end=926
-  _globals['_EXPLAINREQUEST']._serialized_start=928
-  _globals['_EXPLAINREQUEST']._serialized_end=957
-  _globals['_EXPLAINEDENTRY']._serialized_start=959
-  _globals['_EXPLAINEDENTRY']._serialized_end=1004
-  _globals['_EXPLAINRESPONSE']._serialized_start=1007
-  _globals['_EXPLAINRESPONSE']._serialized_end=1239
-  _globals['_CLUSTER']._serialized_start=1497
-  _globals['_CLUSTER']._serialized_end=1716
+  _globals['_NODESTATUS']._serialized_end=892
+  _globals['_UNHEALTHYREPLICA']._serialized_start=894
+  _globals['_UNHEALTHYREPLICA']._serialized_end=1010
+  _globals['_STATUSRESPONSE']._serialized_start=1013
+  _globals['_STATUSRESPONSE']._serialized_end=1183
+  _globals['_SCRUBREQUEST']._serialized_start=1185
+  _globals['_SCRUBREQUEST']._serialized_end=1234
+  _globals['_SCRUBPROGRESS']._serialized_start=1237
+  _globals['_SCRUBPROGRESS']._serialized_end=1477
+  _globals['_DAMAGE']._serialized_start=1479
+  _globals['_DAMAGE']._serialized_end=1573
+  _globals['_EXPLAINREQUEST']._serialized_start=1575
+  _globals['_EXPLAINREQUEST']._serialized_end=1604
+  _globals['_EXPLAINEDENTRY']._serialized_start=1606
+  _globals['_EXPLAINEDENTRY']._serialized_end=1651
+  _globals['_EXPLAINRESPONSE']._serialized_start=1654
+  _globals['_EXPLAINRESPONSE']._serialized_end=1886
+  _globals['_CLUSTER']._serialized_start=2278
+  _globals['_CLUSTER']._serialized_end=2563
 # @@protoc_insertion_point(module_scope)

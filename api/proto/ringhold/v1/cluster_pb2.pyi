@@ -22,6 +22,13 @@ class Liveness(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     LIVENESS_SUSPECT: _ClassVar[Liveness]
     LIVENESS_DEAD: _ClassVar[Liveness]
     LIVENESS_LEFT: _ClassVar[Liveness]
+
+class ReplicaHealth(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    REPLICA_HEALTH_UNSPECIFIED: _ClassVar[ReplicaHealth]
+    REPLICA_HEALTH_DAMAGED: _ClassVar[ReplicaHealth]
+    REPLICA_HEALTH_INSTALLING: _ClassVar[ReplicaHealth]
+    REPLICA_HEALTH_GONE: _ClassVar[ReplicaHealth]
 NODE_STATE_UNSPECIFIED: NodeState
 NODE_STATE_JOINING: NodeState
 NODE_STATE_NORMAL: NodeState
@@ -32,6 +39,10 @@ LIVENESS_ALIVE: Liveness
 LIVENESS_SUSPECT: Liveness
 LIVENESS_DEAD: Liveness
 LIVENESS_LEFT: Liveness
+REPLICA_HEALTH_UNSPECIFIED: ReplicaHealth
+REPLICA_HEALTH_DAMAGED: ReplicaHealth
+REPLICA_HEALTH_INSTALLING: ReplicaHealth
+REPLICA_HEALTH_GONE: ReplicaHealth
 
 class Node(_message.Message):
     __slots__ = ("id", "name", "grpc_address", "http_address", "host", "zone", "weight", "state", "liveness")
@@ -90,7 +101,7 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class NodeStatus(_message.Message):
-    __slots__ = ("node", "reachable", "partitions_led", "replicas", "keys", "bytes", "engine", "version", "uptime_s", "reluctant_for")
+    __slots__ = ("node", "reachable", "partitions_led", "replicas", "keys", "bytes", "engine", "version", "uptime_s", "reluctant_for", "unhealthy", "scrub_age_s", "damage_found")
     NODE_FIELD_NUMBER: _ClassVar[int]
     REACHABLE_FIELD_NUMBER: _ClassVar[int]
     PARTITIONS_LED_FIELD_NUMBER: _ClassVar[int]
@@ -101,6 +112,9 @@ class NodeStatus(_message.Message):
     VERSION_FIELD_NUMBER: _ClassVar[int]
     UPTIME_S_FIELD_NUMBER: _ClassVar[int]
     RELUCTANT_FOR_FIELD_NUMBER: _ClassVar[int]
+    UNHEALTHY_FIELD_NUMBER: _ClassVar[int]
+    SCRUB_AGE_S_FIELD_NUMBER: _ClassVar[int]
+    DAMAGE_FOUND_FIELD_NUMBER: _ClassVar[int]
     node: Node
     reachable: bool
     partitions_led: int
@@ -111,21 +125,80 @@ class NodeStatus(_message.Message):
     version: str
     uptime_s: float
     reluctant_for: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, node: _Optional[_Union[Node, _Mapping]] = ..., reachable: bool = ..., partitions_led: _Optional[int] = ..., replicas: _Optional[int] = ..., keys: _Optional[int] = ..., bytes: _Optional[int] = ..., engine: _Optional[str] = ..., version: _Optional[str] = ..., uptime_s: _Optional[float] = ..., reluctant_for: _Optional[_Iterable[str]] = ...) -> None: ...
+    unhealthy: _containers.RepeatedCompositeFieldContainer[UnhealthyReplica]
+    scrub_age_s: float
+    damage_found: int
+    def __init__(self, node: _Optional[_Union[Node, _Mapping]] = ..., reachable: bool = ..., partitions_led: _Optional[int] = ..., replicas: _Optional[int] = ..., keys: _Optional[int] = ..., bytes: _Optional[int] = ..., engine: _Optional[str] = ..., version: _Optional[str] = ..., uptime_s: _Optional[float] = ..., reluctant_for: _Optional[_Iterable[str]] = ..., unhealthy: _Optional[_Iterable[_Union[UnhealthyReplica, _Mapping]]] = ..., scrub_age_s: _Optional[float] = ..., damage_found: _Optional[int] = ...) -> None: ...
+
+class UnhealthyReplica(_message.Message):
+    __slots__ = ("partition", "health", "reason")
+    PARTITION_FIELD_NUMBER: _ClassVar[int]
+    HEALTH_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    partition: int
+    health: ReplicaHealth
+    reason: str
+    def __init__(self, partition: _Optional[int] = ..., health: _Optional[_Union[ReplicaHealth, str]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class StatusResponse(_message.Message):
-    __slots__ = ("cluster_name", "cluster_id", "epoch", "nodes", "unavailable_partitions")
+    __slots__ = ("cluster_name", "cluster_id", "epoch", "nodes", "unavailable_partitions", "lost_partitions")
     CLUSTER_NAME_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     NODES_FIELD_NUMBER: _ClassVar[int]
     UNAVAILABLE_PARTITIONS_FIELD_NUMBER: _ClassVar[int]
+    LOST_PARTITIONS_FIELD_NUMBER: _ClassVar[int]
     cluster_name: str
     cluster_id: str
     epoch: int
     nodes: _containers.RepeatedCompositeFieldContainer[NodeStatus]
     unavailable_partitions: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, cluster_name: _Optional[str] = ..., cluster_id: _Optional[str] = ..., epoch: _Optional[int] = ..., nodes: _Optional[_Iterable[_Union[NodeStatus, _Mapping]]] = ..., unavailable_partitions: _Optional[_Iterable[int]] = ...) -> None: ...
+    lost_partitions: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, cluster_name: _Optional[str] = ..., cluster_id: _Optional[str] = ..., epoch: _Optional[int] = ..., nodes: _Optional[_Iterable[_Union[NodeStatus, _Mapping]]] = ..., unavailable_partitions: _Optional[_Iterable[int]] = ..., lost_partitions: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class ScrubRequest(_message.Message):
+    __slots__ = ("node", "bytes_per_s")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    BYTES_PER_S_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    bytes_per_s: int
+    def __init__(self, node: _Optional[str] = ..., bytes_per_s: _Optional[int] = ...) -> None: ...
+
+class ScrubProgress(_message.Message):
+    __slots__ = ("node", "groups", "groups_in_all", "records", "bytes", "seconds", "damage", "is_done", "unhealthy", "uncounted")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_IN_ALL_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    DAMAGE_FIELD_NUMBER: _ClassVar[int]
+    IS_DONE_FIELD_NUMBER: _ClassVar[int]
+    UNHEALTHY_FIELD_NUMBER: _ClassVar[int]
+    UNCOUNTED_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    groups: int
+    groups_in_all: int
+    records: int
+    bytes: int
+    seconds: float
+    damage: _containers.RepeatedCompositeFieldContainer[Damage]
+    is_done: bool
+    unhealthy: _containers.RepeatedCompositeFieldContainer[UnhealthyReplica]
+    uncounted: int
+    def __init__(self, node: _Optional[str] = ..., groups: _Optional[int] = ..., groups_in_all: _Optional[int] = ..., records: _Optional[int] = ..., bytes: _Optional[int] = ..., seconds: _Optional[float] = ..., damage: _Optional[_Iterable[_Union[Damage, _Mapping]]] = ..., is_done: bool = ..., unhealthy: _Optional[_Iterable[_Union[UnhealthyReplica, _Mapping]]] = ..., uncounted: _Optional[int] = ...) -> None: ...
+
+class Damage(_message.Message):
+    __slots__ = ("partition", "is_of_node", "what", "done")
+    PARTITION_FIELD_NUMBER: _ClassVar[int]
+    IS_OF_NODE_FIELD_NUMBER: _ClassVar[int]
+    WHAT_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    partition: int
+    is_of_node: bool
+    what: str
+    done: str
+    def __init__(self, partition: _Optional[int] = ..., is_of_node: bool = ..., what: _Optional[str] = ..., done: _Optional[str] = ...) -> None: ...
 
 class ExplainRequest(_message.Message):
     __slots__ = ("key",)

@@ -49,6 +49,11 @@ class ClusterStub(object):
                 request_serializer=ringhold_dot_api_dot_proto_dot_ringhold_dot_v1_dot_cluster__pb2.ExplainRequest.SerializeToString,
                 response_deserializer=ringhold_dot_api_dot_proto_dot_ringhold_dot_v1_dot_cluster__pb2.ExplainResponse.FromString,
                 _registered_method=True)
+        self.Scrub = channel.unary_stream(
+                '/ringhold.v1.Cluster/Scrub',
+                request_serializer=ringhold_dot_api_dot_proto_dot_ringhold_dot_v1_dot_cluster__pb2.ScrubRequest.SerializeToString,
+                response_deserializer=ringhold_dot_api_dot_proto_dot_ringhold_dot_v1_dot_cluster__pb2.ScrubProgress.FromString,
+                _registered_method=True)
 
 
 class ClusterServicer(object):
@@ -75,6 +80,14 @@ class ClusterServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Scrub(self, request, context):
+        """Has this node read all that it has stored and compare the checksums; one at a time. Ends with the call.
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ClusterServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -92,6 +105,11 @@ def add_ClusterServicer_to_server(servicer, server):
                     servicer.Explain,
                     request_deserializer=ringhold_dot_api_dot_proto_dot_ringhold_dot_v1_dot_cluster__pb2.ExplainRequest.FromString,
                     response_serializer=ringhold_dot_api_dot_proto_dot_ringhold_dot_v1_dot_cluster__pb2.ExplainResponse.SerializeToString,
+            ),
+            'Scrub': grpc.unary_stream_rpc_method_handler(
+                    servicer.Scrub,
+                    request_deserializer=ringhold_dot_api_dot_proto_dot_ringhold_dot_v1_dot_cluster__pb2.ScrubRequest.FromString,
+                    response_serializer=ringhold_dot_api_dot_proto_dot_ringhold_dot_v1_dot_cluster__pb2.ScrubProgress.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -175,6 +193,33 @@ class Cluster(object):
             '/ringhold.v1.Cluster/Explain',
             ringhold_dot_api_dot_proto_dot_ringhold_dot_v1_dot_cluster__pb2.ExplainRequest.SerializeToString,
             ringhold_dot_api_dot_proto_dot_ringhold_dot_v1_dot_cluster__pb2.ExplainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Scrub(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/ringhold.v1.Cluster/Scrub',
+            ringhold_dot_api_dot_proto_dot_ringhold_dot_v1_dot_cluster__pb2.ScrubRequest.SerializeToString,
+            ringhold_dot_api_dot_proto_dot_ringhold_dot_v1_dot_cluster__pb2.ScrubProgress.FromString,
             options,
             channel_credentials,
             insecure,

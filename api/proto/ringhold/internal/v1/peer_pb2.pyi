@@ -51,7 +51,7 @@ class Frame(_message.Message):
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., requests: _Optional[_Iterable[_Union[Request, _Mapping]]] = ..., replies: _Optional[_Iterable[_Union[Reply, _Mapping]]] = ..., raft: _Optional[_Iterable[_Union[RaftMessage, _Mapping]]] = ..., heard_beat: _Optional[int] = ...) -> None: ...
 
 class Beat(_message.Message):
-    __slots__ = ("hello", "generation", "number", "heard", "heard_generation", "epoch", "digest", "differs", "reluctant")
+    __slots__ = ("hello", "generation", "number", "heard", "heard_generation", "epoch", "digest", "differs", "reluctant", "engine_id", "synced_batch")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
@@ -61,6 +61,8 @@ class Beat(_message.Message):
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     DIFFERS_FIELD_NUMBER: _ClassVar[int]
     RELUCTANT_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_ID_FIELD_NUMBER: _ClassVar[int]
+    SYNCED_BATCH_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     generation: int
     number: int
@@ -70,10 +72,12 @@ class Beat(_message.Message):
     digest: int
     differs: bool
     reluctant: bool
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., generation: _Optional[int] = ..., number: _Optional[int] = ..., heard: _Optional[int] = ..., heard_generation: _Optional[int] = ..., epoch: _Optional[int] = ..., digest: _Optional[int] = ..., differs: bool = ..., reluctant: bool = ...) -> None: ...
+    engine_id: int
+    synced_batch: int
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., generation: _Optional[int] = ..., number: _Optional[int] = ..., heard: _Optional[int] = ..., heard_generation: _Optional[int] = ..., epoch: _Optional[int] = ..., digest: _Optional[int] = ..., differs: bool = ..., reluctant: bool = ..., engine_id: _Optional[int] = ..., synced_batch: _Optional[int] = ...) -> None: ...
 
 class RaftMessage(_message.Message):
-    __slots__ = ("kind", "group", "term", "source_replica", "target_replica", "index", "log_term", "commit", "entries", "rejected", "hint", "epoch", "round", "transfer", "everywhere", "unleased", "silent", "needs_snapshot")
+    __slots__ = ("kind", "group", "term", "source_replica", "target_replica", "index", "log_term", "commit", "entries", "rejected", "hint", "epoch", "round", "transfer", "everywhere", "unleased", "silent", "needs_snapshot", "since")
     KIND_FIELD_NUMBER: _ClassVar[int]
     GROUP_FIELD_NUMBER: _ClassVar[int]
     TERM_FIELD_NUMBER: _ClassVar[int]
@@ -92,6 +96,7 @@ class RaftMessage(_message.Message):
     UNLEASED_FIELD_NUMBER: _ClassVar[int]
     SILENT_FIELD_NUMBER: _ClassVar[int]
     NEEDS_SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
     kind: RaftKind
     group: int
     term: int
@@ -110,21 +115,44 @@ class RaftMessage(_message.Message):
     unleased: bool
     silent: bool
     needs_snapshot: bool
-    def __init__(self, kind: _Optional[_Union[RaftKind, str]] = ..., group: _Optional[int] = ..., term: _Optional[int] = ..., source_replica: _Optional[int] = ..., target_replica: _Optional[int] = ..., index: _Optional[int] = ..., log_term: _Optional[int] = ..., commit: _Optional[int] = ..., entries: _Optional[_Iterable[bytes]] = ..., rejected: bool = ..., hint: _Optional[int] = ..., epoch: _Optional[int] = ..., round: _Optional[int] = ..., transfer: bool = ..., everywhere: _Optional[int] = ..., unleased: bool = ..., silent: bool = ..., needs_snapshot: bool = ...) -> None: ...
+    since: int
+    def __init__(self, kind: _Optional[_Union[RaftKind, str]] = ..., group: _Optional[int] = ..., term: _Optional[int] = ..., source_replica: _Optional[int] = ..., target_replica: _Optional[int] = ..., index: _Optional[int] = ..., log_term: _Optional[int] = ..., commit: _Optional[int] = ..., entries: _Optional[_Iterable[bytes]] = ..., rejected: bool = ..., hint: _Optional[int] = ..., epoch: _Optional[int] = ..., round: _Optional[int] = ..., transfer: bool = ..., everywhere: _Optional[int] = ..., unleased: bool = ..., silent: bool = ..., needs_snapshot: bool = ..., since: _Optional[int] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("cluster_id", "node_id", "generation", "target_node_id", "nonce")
+    __slots__ = ("cluster_id", "node_id", "generation", "target_node_id", "nonce", "engine_id", "opened_batch", "heard")
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     TARGET_NODE_ID_FIELD_NUMBER: _ClassVar[int]
     NONCE_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_ID_FIELD_NUMBER: _ClassVar[int]
+    OPENED_BATCH_FIELD_NUMBER: _ClassVar[int]
+    HEARD_FIELD_NUMBER: _ClassVar[int]
     cluster_id: str
     node_id: str
     generation: int
     target_node_id: str
     nonce: int
-    def __init__(self, cluster_id: _Optional[str] = ..., node_id: _Optional[str] = ..., generation: _Optional[int] = ..., target_node_id: _Optional[str] = ..., nonce: _Optional[int] = ...) -> None: ...
+    engine_id: int
+    opened_batch: int
+    heard: HeardEngine
+    def __init__(self, cluster_id: _Optional[str] = ..., node_id: _Optional[str] = ..., generation: _Optional[int] = ..., target_node_id: _Optional[str] = ..., nonce: _Optional[int] = ..., engine_id: _Optional[int] = ..., opened_batch: _Optional[int] = ..., heard: _Optional[_Union[HeardEngine, _Mapping]] = ...) -> None: ...
+
+class HeardEngine(_message.Message):
+    __slots__ = ("generation", "nonce", "earlier_engine_id", "earlier_batch", "engine_id", "synced_batch")
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    EARLIER_ENGINE_ID_FIELD_NUMBER: _ClassVar[int]
+    EARLIER_BATCH_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_ID_FIELD_NUMBER: _ClassVar[int]
+    SYNCED_BATCH_FIELD_NUMBER: _ClassVar[int]
+    generation: int
+    nonce: int
+    earlier_engine_id: int
+    earlier_batch: int
+    engine_id: int
+    synced_batch: int
+    def __init__(self, generation: _Optional[int] = ..., nonce: _Optional[int] = ..., earlier_engine_id: _Optional[int] = ..., earlier_batch: _Optional[int] = ..., engine_id: _Optional[int] = ..., synced_batch: _Optional[int] = ...) -> None: ...
 
 class SnapshotRequest(_message.Message):
     __slots__ = ("hello", "group", "replica_id", "view", "after", "checksum")
@@ -285,18 +313,20 @@ class QueryMatch(_message.Message):
     def __init__(self, pair: _Optional[bytes] = ..., row: _Optional[bytes] = ...) -> None: ...
 
 class QueryReply(_message.Message):
-    __slots__ = ("matches", "cut", "refused", "leaders", "behind_ms")
+    __slots__ = ("matches", "cut", "refused", "leaders", "behind_ms", "lost")
     MATCHES_FIELD_NUMBER: _ClassVar[int]
     CUT_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
     LEADERS_FIELD_NUMBER: _ClassVar[int]
     BEHIND_MS_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
     matches: _containers.RepeatedCompositeFieldContainer[QueryMatch]
     cut: bool
     refused: _containers.RepeatedScalarFieldContainer[int]
     leaders: _containers.RepeatedScalarFieldContainer[str]
     behind_ms: int
-    def __init__(self, matches: _Optional[_Iterable[_Union[QueryMatch, _Mapping]]] = ..., cut: bool = ..., refused: _Optional[_Iterable[int]] = ..., leaders: _Optional[_Iterable[str]] = ..., behind_ms: _Optional[int] = ...) -> None: ...
+    lost: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, matches: _Optional[_Iterable[_Union[QueryMatch, _Mapping]]] = ..., cut: bool = ..., refused: _Optional[_Iterable[int]] = ..., leaders: _Optional[_Iterable[str]] = ..., behind_ms: _Optional[int] = ..., lost: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class DescribeRequest(_message.Message):
     __slots__ = ()
@@ -313,7 +343,7 @@ class LedGroup(_message.Message):
     def __init__(self, group: _Optional[int] = ..., term: _Optional[int] = ..., log_time_ms: _Optional[int] = ...) -> None: ...
 
 class DescribeReply(_message.Message):
-    __slots__ = ("led", "replicas", "keys", "bytes", "engine", "version", "uptime_s", "topology_epoch", "reluctant_for")
+    __slots__ = ("led", "replicas", "keys", "bytes", "engine", "version", "uptime_s", "topology_epoch", "reluctant_for", "unhealthy", "scrub")
     LED_FIELD_NUMBER: _ClassVar[int]
     REPLICAS_FIELD_NUMBER: _ClassVar[int]
     KEYS_FIELD_NUMBER: _ClassVar[int]
@@ -323,6 +353,8 @@ class DescribeReply(_message.Message):
     UPTIME_S_FIELD_NUMBER: _ClassVar[int]
     TOPOLOGY_EPOCH_FIELD_NUMBER: _ClassVar[int]
     RELUCTANT_FOR_FIELD_NUMBER: _ClassVar[int]
+    UNHEALTHY_FIELD_NUMBER: _ClassVar[int]
+    SCRUB_FIELD_NUMBER: _ClassVar[int]
     led: _containers.RepeatedCompositeFieldContainer[LedGroup]
     replicas: int
     keys: int
@@ -332,7 +364,31 @@ class DescribeReply(_message.Message):
     uptime_s: float
     topology_epoch: int
     reluctant_for: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, led: _Optional[_Iterable[_Union[LedGroup, _Mapping]]] = ..., replicas: _Optional[int] = ..., keys: _Optional[int] = ..., bytes: _Optional[int] = ..., engine: _Optional[str] = ..., version: _Optional[str] = ..., uptime_s: _Optional[float] = ..., topology_epoch: _Optional[int] = ..., reluctant_for: _Optional[_Iterable[str]] = ...) -> None: ...
+    unhealthy: _containers.RepeatedCompositeFieldContainer[UnhealthyCopy]
+    scrub: ScrubState
+    def __init__(self, led: _Optional[_Iterable[_Union[LedGroup, _Mapping]]] = ..., replicas: _Optional[int] = ..., keys: _Optional[int] = ..., bytes: _Optional[int] = ..., engine: _Optional[str] = ..., version: _Optional[str] = ..., uptime_s: _Optional[float] = ..., topology_epoch: _Optional[int] = ..., reluctant_for: _Optional[_Iterable[str]] = ..., unhealthy: _Optional[_Iterable[_Union[UnhealthyCopy, _Mapping]]] = ..., scrub: _Optional[_Union[ScrubState, _Mapping]] = ...) -> None: ...
+
+class UnhealthyCopy(_message.Message):
+    __slots__ = ("group", "status", "reason")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    group: int
+    status: int
+    reason: str
+    def __init__(self, group: _Optional[int] = ..., status: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class ScrubState(_message.Message):
+    __slots__ = ("age_s", "bytes", "damage", "is_running")
+    AGE_S_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    DAMAGE_FIELD_NUMBER: _ClassVar[int]
+    IS_RUNNING_FIELD_NUMBER: _ClassVar[int]
+    age_s: float
+    bytes: int
+    damage: int
+    is_running: bool
+    def __init__(self, age_s: _Optional[float] = ..., bytes: _Optional[int] = ..., damage: _Optional[int] = ..., is_running: bool = ...) -> None: ...
 
 class Failure(_message.Message):
     __slots__ = ("reason", "message", "metadata")

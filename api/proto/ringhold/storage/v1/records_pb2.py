@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n4ringhold/api/proto/ringhold/storage/v1/records.proto\x12\x13ringhold.storage.v1\")\n\nIndexEntry\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\"\x86\x01\n\x03Row\x12\r\n\x05value\x18\x01 \x01(\x0c\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x16\n\x0e\x63reate_version\x18\x03 \x01(\x04\x12\x30\n\x07indexes\x18\x04 \x03(\x0b\x32\x1f.ringhold.storage.v1.IndexEntry\x12\x15\n\rexpires_at_ms\x18\x05 \x01(\x04\"S\n\x03Set\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\r\n\x05value\x18\x02 \x01(\x0c\x12\x30\n\x07indexes\x18\x03 \x03(\x0b\x32\x1f.ringhold.storage.v1.IndexEntry\"\x15\n\x06\x44\x65lete\x12\x0b\n\x03key\x18\x01 \x01(\x0c\"j\n\x08Mutation\x12\'\n\x03set\x18\x01 \x01(\x0b\x32\x18.ringhold.storage.v1.SetH\x00\x12-\n\x06\x64\x65lete\x18\x02 \x01(\x0b\x32\x1b.ringhold.storage.v1.DeleteH\x00\x42\x06\n\x04kind\"s\n\x07\x43ommand\x12\x12\n\nrequest_id\x18\x01 \x01(\x0c\x12\x11\n\tanchor_ms\x18\x02 \x01(\x04\x12\x30\n\tmutations\x18\x03 \x03(\x0b\x32\x1d.ringhold.storage.v1.Mutation\x12\x0f\n\x07resolve\x18\x04 \x01(\x08\"z\n\x08LogEntry\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x13\n\x0blog_time_ms\x18\x02 \x01(\x04\x12\x10\n\x08\x63ommands\x18\x03 \x03(\x0c\x12\x39\n\rconfiguration\x18\x04 \x01(\x0b\x32\".ringhold.storage.v1.Configuration\"-\n\x06Member\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x12\n\nreplica_id\x18\x02 \x01(\x04\"k\n\rConfiguration\x12+\n\x06voters\x18\x01 \x03(\x0b\x32\x1b.ringhold.storage.v1.Member\x12-\n\x08learners\x18\x02 \x03(\x0b\x32\x1b.ringhold.storage.v1.Member\"2\n\x0eMutationResult\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12\x0f\n\x07\x65xisted\x18\x02 \x01(\x08\"\x98\x01\n\x07Outcome\x12-\n\x07verdict\x18\x01 \x01(\x0e\x32\x1c.ringhold.storage.v1.Verdict\x12\x34\n\x07results\x18\x02 \x03(\x0b\x32#.ringhold.storage.v1.MutationResult\x12\x13\n\x0blog_time_ms\x18\x03 \x01(\x04\x12\x13\n\x0b\x66ingerprint\x18\x04 \x01(\x06\"\xed\x01\n\nGroupState\x12\x15\n\rapplied_index\x18\x01 \x01(\x04\x12\x14\n\x0c\x61pplied_term\x18\x02 \x01(\x04\x12\x10\n\x08revision\x18\x03 \x01(\x04\x12\x13\n\x0blog_time_ms\x18\x04 \x01(\x04\x12\x0c\n\x04keys\x18\x05 \x01(\x04\x12\r\n\x05\x62ytes\x18\x06 \x01(\x04\x12\x16\n\x0e\x64\x65\x64upe_records\x18\x07 \x01(\x04\x12\x39\n\rconfiguration\x18\x08 \x01(\x0b\x32\".ringhold.storage.v1.Configuration\x12\x1b\n\x13\x63onfiguration_index\x18\t \x01(\x04\",\n\tHardState\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x11\n\tvoted_for\x18\x02 \x01(\t\"g\n\rReplicaRecord\x12\x32\n\x06status\x18\x01 \x01(\x0e\x32\".ringhold.storage.v1.ReplicaStatus\x12\x12\n\nreplica_id\x18\x02 \x01(\x04\x12\x0e\n\x06reason\x18\x03 \x01(\t*\x8e\x01\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x13\n\x0fVERDICT_APPLIED\x10\x01\x12\x13\n\x0fVERDICT_EXPIRED\x10\x02\x12\x12\n\x0eVERDICT_REUSED\x10\x03\x12\x17\n\x13VERDICT_DEDUPE_FULL\x10\x04\x12\x13\n\x0fVERDICT_ABORTED\x10\x05*\x9f\x01\n\rReplicaStatus\x12\x1e\n\x1aREPLICA_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16REPLICA_STATUS_HEALTHY\x10\x01\x12\x1a\n\x16REPLICA_STATUS_DAMAGED\x10\x02\x12\x1d\n\x19REPLICA_STATUS_INSTALLING\x10\x03\x12\x17\n\x13REPLICA_STATUS_GONE\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n4ringhold/api/proto/ringhold/storage/v1/records.proto\x12\x13ringhold.storage.v1\")\n\nIndexEntry\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\"\x86\x01\n\x03Row\x12\r\n\x05value\x18\x01 \x01(\x0c\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x16\n\x0e\x63reate_version\x18\x03 \x01(\x04\x12\x30\n\x07indexes\x18\x04 \x03(\x0b\x32\x1f.ringhold.storage.v1.IndexEntry\x12\x15\n\rexpires_at_ms\x18\x05 \x01(\x04\"S\n\x03Set\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\r\n\x05value\x18\x02 \x01(\x0c\x12\x30\n\x07indexes\x18\x03 \x03(\x0b\x32\x1f.ringhold.storage.v1.IndexEntry\"\x15\n\x06\x44\x65lete\x12\x0b\n\x03key\x18\x01 \x01(\x0c\"j\n\x08Mutation\x12\'\n\x03set\x18\x01 \x01(\x0b\x32\x18.ringhold.storage.v1.SetH\x00\x12-\n\x06\x64\x65lete\x18\x02 \x01(\x0b\x32\x1b.ringhold.storage.v1.DeleteH\x00\x42\x06\n\x04kind\"s\n\x07\x43ommand\x12\x12\n\nrequest_id\x18\x01 \x01(\x0c\x12\x11\n\tanchor_ms\x18\x02 \x01(\x04\x12\x30\n\tmutations\x18\x03 \x03(\x0b\x32\x1d.ringhold.storage.v1.Mutation\x12\x0f\n\x07resolve\x18\x04 \x01(\x08\"z\n\x08LogEntry\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x13\n\x0blog_time_ms\x18\x02 \x01(\x04\x12\x10\n\x08\x63ommands\x18\x03 \x03(\x0c\x12\x39\n\rconfiguration\x18\x04 \x01(\x0b\x32\".ringhold.storage.v1.Configuration\"<\n\x06Member\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x12\n\nreplica_id\x18\x02 \x01(\x04\x12\r\n\x05since\x18\x03 \x01(\x04\"k\n\rConfiguration\x12+\n\x06voters\x18\x01 \x03(\x0b\x32\x1b.ringhold.storage.v1.Member\x12-\n\x08learners\x18\x02 \x03(\x0b\x32\x1b.ringhold.storage.v1.Member\"2\n\x0eMutationResult\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12\x0f\n\x07\x65xisted\x18\x02 \x01(\x08\"\x98\x01\n\x07Outcome\x12-\n\x07verdict\x18\x01 \x01(\x0e\x32\x1c.ringhold.storage.v1.Verdict\x12\x34\n\x07results\x18\x02 \x03(\x0b\x32#.ringhold.storage.v1.MutationResult\x12\x13\n\x0blog_time_ms\x18\x03 \x01(\x04\x12\x13\n\x0b\x66ingerprint\x18\x04 \x01(\x06\"\xed\x01\n\nGroupState\x12\x15\n\rapplied_index\x18\x01 \x01(\x04\x12\x14\n\x0c\x61pplied_term\x18\x02 \x01(\x04\x12\x10\n\x08revision\x18\x03 \x01(\x04\x12\x13\n\x0blog_time_ms\x18\x04 \x01(\x04\x12\x0c\n\x04keys\x18\x05 \x01(\x04\x12\r\n\x05\x62ytes\x18\x06 \x01(\x04\x12\x16\n\x0e\x64\x65\x64upe_records\x18\x07 \x01(\x04\x12\x39\n\rconfiguration\x18\x08 \x01(\x0b\x32\".ringhold.storage.v1.Configuration\x12\x1b\n\x13\x63onfiguration_index\x18\t \x01(\x04\",\n\tHardState\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x11\n\tvoted_for\x18\x02 \x01(\t\"\xa7\x01\n\rReplicaRecord\x12\x32\n\x06status\x18\x01 \x01(\x0e\x32\".ringhold.storage.v1.ReplicaStatus\x12\x12\n\nreplica_id\x18\x02 \x01(\x04\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12/\n\x06\x62\x65\x66ore\x18\x04 \x01(\x0b\x32\x1f.ringhold.storage.v1.GroupState\x12\r\n\x05since\x18\x05 \x01(\x04*\x8e\x01\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x13\n\x0fVERDICT_APPLIED\x10\x01\x12\x13\n\x0fVERDICT_EXPIRED\x10\x02\x12\x12\n\x0eVERDICT_REUSED\x10\x03\x12\x17\n\x13VERDICT_DEDUPE_FULL\x10\x04\x12\x13\n\x0fVERDICT_ABORTED\x10\x05*\x9f\x01\n\rReplicaStatus\x12\x1e\n\x1aREPLICA_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16REPLICA_STATUS_HEALTHY\x10\x01\x12\x1a\n\x16REPLICA_STATUS_DAMAGED\x10\x02\x12\x1d\n\x19REPLICA_STATUS_INSTALLING\x10\x03\x12\x17\n\x13REPLICA_STATUS_GONE\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ringhold.api.proto.ringhold.storage.v1.records_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_VERDICT']._serialized_start=1469
-  _globals['_VERDICT']._serialized_end=1611
-  _globals['_REPLICASTATUS']._serialized_start=1614
-  _globals['_REPLICASTATUS']._serialized_end=1773
+  _globals['_VERDICT']._serialized_start=1549
+  _globals['_VERDICT']._serialized_end=1691
+  _globals['_REPLICASTATUS']._serialized_start=1694
+  _globals['_REPLICASTATUS']._serialized_end=1853
   _globals['_INDEXENTRY']._serialized_start=77
   _globals['_INDEXENTRY']._serialized_end=118
   _globals['_ROW']._serialized_start=121
@@ -50,17 +50,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LOGENTRY']._serialized_start=590
   _globals['_LOGENTRY']._serialized_end=712
   _globals['_MEMBER']._serialized_start=714
-  _globals['_MEMBER']._serialized_end=759
-  _globals['_CONFIGURATION']._serialized_start=761
-  _globals['_CONFIGURATION']._serialized_end=868
-  _globals['_MUTATIONRESULT']._serialized_start=870
-  _globals['_MUTATIONRESULT']._serialized_end=920
-  _globals['_OUTCOME']._serialized_start=923
-  _globals['_OUTCOME']._serialized_end=1075
-  _globals['_GROUPSTATE']._serialized_start=1078
-  _globals['_GROUPSTATE']._serialized_end=1315
-  _globals['_HARDSTATE']._serialized_start=1317
-  _globals['_HARDSTATE']._serialized_end=1361
-  _globals['_REPLICARECORD']._serialized_start=1363
-  _globals['_REPLICARECORD']._serialized_end=1466
+  _globals['_MEMBER']._serialized_end=774
+  _globals['_CONFIGURATION']._serialized_start=776
+  _globals['_CONFIGURATION']._serialized_end=883
+  _globals['_MUTATIONRESULT']._serialized_start=885
+  _globals['_MUTATIONRESULT']._serialized_end=935
+  _globals['_OUTCOME']._serialized_start=938
+  _globals['_OUTCOME']._serialized_end=1090
+  _globals['_GROUPSTATE']._serialized_start=1093
+  _globals['_GROUPSTATE']._serialized_end=1330
+  _globals['_HARDSTATE']._serialized_start=1332
+  _globals['_HARDSTATE']._serialized_end=1376
+  _globals['_REPLICARECORD']._serialized_start=1379
+  _globals['_REPLICARECORD']._serialized_end=1546
 # @@protoc_insertion_point(module_scope)

@@ -106,12 +106,14 @@ class LogEntry(_message.Message):
     def __init__(self, term: _Optional[int] = ..., log_time_ms: _Optional[int] = ..., commands: _Optional[_Iterable[bytes]] = ..., configuration: _Optional[_Union[Configuration, _Mapping]] = ...) -> None: ...
 
 class Member(_message.Message):
-    __slots__ = ("node_id", "replica_id")
+    __slots__ = ("node_id", "replica_id", "since")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     replica_id: int
-    def __init__(self, node_id: _Optional[str] = ..., replica_id: _Optional[int] = ...) -> None: ...
+    since: int
+    def __init__(self, node_id: _Optional[str] = ..., replica_id: _Optional[int] = ..., since: _Optional[int] = ...) -> None: ...
 
 class Configuration(_message.Message):
     __slots__ = ("voters", "learners")
@@ -172,11 +174,15 @@ class HardState(_message.Message):
     def __init__(self, term: _Optional[int] = ..., voted_for: _Optional[str] = ...) -> None: ...
 
 class ReplicaRecord(_message.Message):
-    __slots__ = ("status", "replica_id", "reason")
+    __slots__ = ("status", "replica_id", "reason", "before", "since")
     STATUS_FIELD_NUMBER: _ClassVar[int]
     REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
     status: ReplicaStatus
     replica_id: int
     reason: str
-    def __init__(self, status: _Optional[_Union[ReplicaStatus, str]] = ..., replica_id: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+    before: GroupState
+    since: int
+    def __init__(self, status: _Optional[_Union[ReplicaStatus, str]] = ..., replica_id: _Optional[int] = ..., reason: _Optional[str] = ..., before: _Optional[_Union[GroupState, _Mapping]] = ..., since: _Optional[int] = ...) -> None: ...
