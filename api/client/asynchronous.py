@@ -3,7 +3,8 @@
 import asyncio
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -12,9 +13,12 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from ..errors import InDoubt
+from ..proto.ringhold.v1.kv_pb2 import BatchRequest
 from ..status import from_rpc_error
 from .calls import Answered, Call, Event, Fail, Failed, Finish, Send, Sleep, Slept
 from .channels import METHODS, channel_options, now_s
+from .coalescer import Coalescer
+from .coalescing import KINDS
 from .config import ClientConfig
 from .core import Core, Pages
 from .operations import Consistency, Indexes, Operation, Text
@@ -22,7 +26,7 @@ from .results import ClusterStatus, Explanation, Match, Record, Resolution, Topo
 from .unit import Outcome
 
 Result = TypeVar("Result")
-Stubs = dict[type[Message], Callable[..., Any]]
+Stubs = Mapping[type[Message], Callable[..., Any]]
 
 
 class AsyncClient:
@@ -37,8 +41,7 @@ class AsyncClient:
         self, endpoints: Sequence[str] | str, *, timeout_s: float = 10.0, config: ClientConfig | None = None
     ) -> None:
         self._core = Core(endpoints, timeout_s, config or ClientConfig(), random.SystemRandom())
-        self._channels: dict[str, grpc.aio.Channel] = {}
-        self._stubs: dict[str, Stubs] = {}
+        self._connections: dict[str, Connection] = {}
         self._is_closed = False
 
     async def __aenter__(self) -> Self:
@@ -52,9 +55,10 @@ class AsyncClient:
     async def close(self) -> None:
         """Close all connections; no call may follow."""
         self._is_closed = True
-        channels, self._channels, self._stubs = list(self._channels.values()), {}, {}
-        for channel in channels:
-            await channel.close()
+        connections, self._connections = list(self._connections.values()), {}
+        for connection in connections:
+            await connection.channel.close()
+            await connection.coalescer.close()
 
     async def get(
         self, key: Text, *, consistency: Consistency = "linearizable", timeout_s: float | None = None
@@ -181,23 +185,41 @@ class AsyncClient:
                     event = Slept()
             effect = call.handle(event, now_s())
 
-    async def _send(self, send: Send) -> Event:
-        stub = self._stubs_of(send.address)[type(send.request)]
+    def _send(self, send: Send) -> Awaitable[Event]:
+        if send.is_prompt and self._core.config.coalesce and type(send.request) in KINDS:
+            return self._connection_to(send.address).coalescer.send(send)
+        return self._send_alone(send)
+
+    async def _send_alone(self, send: Send) -> Event:
+        stub = self._connection_to(send.address).stubs[type(send.request)]
         try:
             return Answered(await stub(send.request, timeout=send.timeout_s))
         except grpc.RpcError as error:
             return Failed(from_rpc_error(error))
 
-    def _stubs_of(self, address: str) -> Stubs:
+    def _connection_to(self, address: str) -> "Connection":
         if self._is_closed:
             raise ValueError("the client is closed")
-        if address not in self._stubs:
-            self._channels[address] = channel = grpc.aio.insecure_channel(address, channel_options(self._core.config))
-            self._stubs[address] = {
-                request: channel.unary_unary(method.path, request.SerializeToString, method.response.FromString)
-                for request, method in METHODS.items()
-            }
-        return self._stubs[address]
+        if address not in self._connections:
+            self._connections[address] = self._connected(address)
+        return self._connections[address]
+
+    def _connected(self, address: str) -> "Connection":
+        channel = grpc.aio.insecure_channel(address, channel_options(self._core.config))
+        stubs = {
+            request: channel.unary_unary(method.path, request.SerializeToString, method.response.FromString)
+            for request, method in METHODS.items()
+        }
+        return Connection(channel, stubs, Coalescer(self._core.config, stubs[BatchRequest], self._send_alone))
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A node as the client reaches it."""
+
+    channel: grpc.aio.Channel
+    stubs: Stubs
+    coalescer: Coalescer
 
 
 class AsyncMatches(AsyncIterator[Match]):

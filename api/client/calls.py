@@ -35,11 +35,15 @@ ENDPOINT_FAULTS = frozenset({"NO_ENDPOINT", "CONNECTION_LOST", "NO_ANSWER", "UNK
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send `request` to `address`; then tell `Answered` or `Failed`, within `timeout_s`."""
+    """Send `request` to `address`; then tell `Answered` or `Failed`, within `timeout_s`.
+
+    If it `is_prompt` the answer should come at once, so that others which wait for it too lose nothing.
+    """
 
     address: str
     request: Message
     timeout_s: float
+    is_prompt: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +155,16 @@ class Call(ABC, Generic[Result]):
     ) -> Send:
         self._on_answer, self._on_failure = on_answer, on_failure
         self._address = self._choose(now)
-        return Send(self._address, request, min(self._attempt_timeout_s, self._deadline - now))
+        is_prompt = not self._tried and self._rounds == 0 and self._is_prompt()
+        return Send(self._address, request, min(self._attempt_timeout_s, self._deadline - now), is_prompt)
 
     def _choose(self, now: float) -> str:
         """The endpoint to ask next."""
         return self._around.routing.choose(self._partition(), self._tried, now)
+
+    def _is_prompt(self) -> bool:
+        """Whether the endpoint chosen should have the answer itself."""
+        return self._around.routing.is_prompt(self._partition(), self._address)
 
     def _again(self, error: RingholdError, now: float) -> Effect[Result]:
         """Repeat after a failed attempt: at once elsewhere if the endpoint was at fault, else after a pause."""
@@ -191,6 +200,7 @@ class Call(ABC, Generic[Result]):
         partition = self._partition()
         if partition is not None:
             self._around.routing.heard_log_time(partition, log_time_in(error), now)
+            self._around.routing.heard_failure(partition, error)
 
     def _has_untried(self) -> bool:
         return self._around.routing.has_untried(self._tried)
@@ -244,6 +254,9 @@ class StaleRead(Read[Result]):
 
     def _choose(self, now: float) -> str:
         return self._around.routing.choose_replica(self._partition(), self._tried, now)
+
+    def _is_prompt(self) -> bool:
+        return self._around.routing.has_replica(self._partition(), self._address)
 
 
 class BulkRead(Read[Result]):

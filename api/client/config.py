@@ -49,3 +49,23 @@ class ClientConfig:
 
     metadata_bytes_max: int = 64 * 1024
     """Largest set of headers received; errors travel there."""
+
+    coalesce: bool = True
+    """Whether concurrent get, set and delete of an AsyncClient share calls to a node. False: each is a call of its own,
+    for about five times the CPU; a slow one then never delays the answer to another."""
+
+    coalesced_operations_max: int = 256
+    """Operations in one shared call; nodes accept 1,000. Higher: less CPU for each, but all wait for the slowest."""
+
+    coalesced_bytes_max: int = 1 * MIB
+    """Bytes of the requests in one shared call; nodes accept 3 MiB."""
+
+    coalesced_operation_bytes_max: int = 64 * 1024
+    """A larger request goes alone: it would hold up the others for more than it saves."""
+
+    coalesced_calls_max: int = 2
+    """While so many calls to a node are under way, operations gather for the next. Higher: smaller calls, more CPU."""
+
+    coalesced_wait_s_max: float = 0.02
+    """Operations that have gathered for so long leave, however many calls are under way: one that hangs holds up only
+    what is in it."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from math import inf, ldexp
 
 from ...ring.hashing import partition_of
+from ..errors import InDoubt, RingholdError, Unavailable
 from ..proto.ringhold.v1 import cluster_pb2
 from ..proto.ringhold.v1.kv_pb2 import Header
 from .config import DOUBLINGS_MAX, ClientConfig
@@ -47,6 +48,7 @@ class Routing:
         self._leaders: list[str | None] = []
         self._replicas: list[Sequence[str]] = []
         self._log_times: dict[int, LogTime] = {}
+        self._struggling: set[int] = set()
         self._cluster_id = ""
         self._epoch = 0
         self._outdated = True
@@ -81,6 +83,14 @@ class Routing:
                 return replica
         return self.choose(partition, tried, now)
 
+    def is_prompt(self, partition: int | None, address: str) -> bool:
+        """Whether the endpoint leads the partition, as far as is known, and its group has not just failed to answer."""
+        return partition is not None and partition not in self._struggling and address == self._leader_of(partition)
+
+    def has_replica(self, partition: int | None, address: str) -> bool:
+        """Whether the endpoint has, as far as is known, a replica of the partition."""
+        return address in self._replicas_of(partition)
+
     def has_untried(self, tried: Collection[str]) -> bool:
         """Whether there is an endpoint that is not in `tried`."""
         return any(address not in tried for address in self._addresses)
@@ -99,6 +109,7 @@ class Routing:
             return
         if topology.cluster_id != self._cluster_id:
             self._log_times.clear()
+            self._struggling.clear()
         self._cluster_id, self._epoch = topology.cluster_id, topology.epoch
         self._fetched_at, self._outdated = now, False
         served = {at: node.grpc_address for at, node in enumerate(topology.nodes) if _serves(node)}
@@ -114,6 +125,8 @@ class Routing:
         """Take in what an answer says of its partition's group and of the topology."""
         if header.topology_epoch > self._epoch:
             self._outdated = True
+        if self._struggling and not header.stale:
+            self._struggling.discard(header.partition)
         self.heard_log_time(header.partition, header.log_time_ms, now)
 
     def heard_log_time(self, partition: int, value_ms: int, now: float) -> None:
@@ -121,6 +134,13 @@ class Routing:
         known = self.log_time_ms(partition, now)
         if value_ms and partition < self.partitions and (known is None or value_ms >= known):
             self._log_times[partition] = LogTime(value_ms, now)
+
+    def heard_failure(self, partition: int, error: RingholdError) -> None:
+        """Take in why the partition's group, asked through an endpoint that is well, did not do what it was asked."""
+        if isinstance(error, Unavailable | InDoubt):
+            self._struggling.add(partition)
+        else:
+            self._struggling.discard(partition)
 
     def log_time_ms(self, partition: int | None, now: float) -> int | None:
         """The newest log time of a group, fit for an anchor; None if none is known that is young enough."""
