@@ -106,6 +106,7 @@ class Call(ABC, Generic[Result]):
         self._deadline = 0.0
         self._rounds = 0
         self._tried: set[str] = set()
+        self._known_partition: int | None = None
         self._address = ""
         self._on_answer: Callable[[Any, float], Effect[Result]]
         self._on_failure: Callable[[RingholdError, float], Effect[Result]]
@@ -181,7 +182,10 @@ class Call(ABC, Generic[Result]):
         return self._around.routing.claim_refresh(now)
 
     def _partition(self) -> int | None:
-        return None if self._key is None else self._around.routing.partition_of(self._key)
+        """That of the key: it is the same for ever, so that it is computed once, as soon as their number is known."""
+        if self._known_partition is None and self._key is not None:
+            self._known_partition = self._around.routing.partition_of(self._key)
+        return self._known_partition
 
     def _refreshed(self, topology: TopologyResponse, now: float) -> Effect[Result]:
         self._around.routing.adopt(topology, now)

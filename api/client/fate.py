@@ -40,7 +40,7 @@ class ReadFate:
     """A read has no effect: it is repeated for as long as an answer may come."""
 
     def __init__(self) -> None:
-        self._last: RingholdError = TimedOut("TIMED_OUT", "the deadline passed before the first attempt")
+        self._last: RingholdError | None = None
 
     def judge(self, error: RingholdError) -> RingholdError | None:
         if isinstance(error, InDoubt):
@@ -52,11 +52,11 @@ class ReadFate:
         return None
 
     def ending(self) -> RingholdError:
-        return self._last
+        return self._last or not_attempted()
 
     def _note(self, error: RingholdError) -> None:
         """A node's own word on why stays: silence, or an endpoint that is gone, says less."""
-        if error.reason not in SILENCE or self._last.reason in SILENCE:
+        if self._last is None or error.reason not in SILENCE or self._last.reason in SILENCE:
             self._last = error
 
 
@@ -74,7 +74,7 @@ class MutationFate:
         self.is_in_doubt = False
         self._key = key
         self._may_renew = self.anchor is None
-        self._last: RingholdError = TimedOut("TIMED_OUT", "the deadline passed before the first attempt")
+        self._last: RingholdError | None = None
 
     def judge(self, error: RingholdError) -> RingholdError | None:
         self._last = error
@@ -89,7 +89,7 @@ class MutationFate:
         return self._doubt() if self.is_in_doubt and not _is_logged(error) else error
 
     def ending(self) -> RingholdError:
-        return self._doubt() if self.is_in_doubt else self._last
+        return self._doubt() if self.is_in_doubt else self._last or not_attempted()
 
     def anchor_learnt(self, log_time_ms: int) -> None:
         """The group was asked for its log time; 0: it did not say."""
@@ -112,6 +112,11 @@ class MutationFate:
         doubt = in_doubt(message, self.request_id, self.anchor, self._key)
         doubt.__cause__ = self._last
         return doubt
+
+
+def not_attempted() -> TimedOut:
+    """The error of a request for which there was no time at all."""
+    return TimedOut("TIMED_OUT", "the deadline passed before the first attempt")
 
 
 def log_time_in(error: RingholdError) -> int:

@@ -62,7 +62,7 @@ class Routing:
 
     def partition_of(self, key: bytes) -> int | None:
         """The partition of a key; None while their number is unknown."""
-        return partition_of(key, self.partitions) if self.partitions else None
+        return partition_of(key, len(self._leaders)) if self._leaders else None
 
     def choose(self, partition: int | None, tried: Collection[str], now: float) -> str:
         """The endpoint to ask next: the leader of the partition if it is known and well, else any, the well ones first.
@@ -173,7 +173,8 @@ class Routing:
         return self._replicas[partition] if partition is not None and partition < len(self._replicas) else ()
 
     def _is_avoided(self, address: str, now: float) -> bool:
-        return address in self._silent or now < self._avoided_until(address)
+        avoidance = self._avoided.get(address)
+        return address in self._silent or (avoidance is not None and now < avoidance.until)
 
     def _avoided_until(self, address: str) -> float:
         avoidance = self._avoided.get(address)
