@@ -419,3 +419,23 @@ def test_a_client_needs_endpoints(endpoints: Any) -> None:
     """An empty address is refused at the start, not at the first call."""
     with pytest.raises(ValueError, match="addresses"):
         Core(endpoints, 10.0, ClientConfig(), random.Random(1))
+
+
+def test_only_a_first_attempt_at_the_leader_is_prompt() -> None:
+    """Its answer holds up nobody who waits for it too; a repetition, or a detour, may take long."""
+    core = told_core()
+    key = key_led_by("a:1")
+    for call in (core.get(key, None), core.set(key, "v", None, None, None, None), core.delete(key, None, None, None)):
+        first = call.start(0.0)
+        assert isinstance(first, Send)
+        assert first.is_prompt
+        again = next_send(call, call.handle(Failed(error("OVERLOADED")), 0.0), 0.0)
+        assert not again.is_prompt
+    detour = core.get(key, None)
+    detour.start(5.0)
+    effect = next_send(detour, detour.handle(Failed(error("NO_ENDPOINT")), 5.0), 5.0)
+    assert isinstance(effect.request, cluster_pb2.TopologyRequest)
+    assert not effect.is_prompt
+    elsewhere = core.get(key, None).start(5.1)
+    assert isinstance(elsewhere, Send)
+    assert (elsewhere.address, elsewhere.is_prompt) == ("b:1", False)

@@ -6,6 +6,7 @@ import pytest
 
 from ringhold.api.client.config import ClientConfig
 from ringhold.api.client.routing import Routing
+from ringhold.api.errors import error_for
 from ringhold.api.proto.ringhold.v1 import cluster_pb2
 from ringhold.api.proto.ringhold.v1.kv_pb2 import Header
 
@@ -164,3 +165,34 @@ def test_another_cluster_at_the_same_addresses_starts_anew() -> None:
     fresh.partitions[0].log_time_ms = 0
     routing.adopt(fresh, 1.0)
     assert routing.log_time_ms(0, 1.0) is None
+
+
+def test_the_leader_is_prompt_until_its_partition_does_not_answer() -> None:
+    """Then again once it has answered, with a record or a refusal of its own."""
+    routing = new_routing()
+    assert not routing.is_prompt(None, "a:1"), "where the key lives is unknown"
+    assert not routing.is_prompt(0, "a:1")
+    routing.adopt(topology(node("a"), node("b")), 0.0)
+    assert routing.is_prompt(0, "a:1")
+    assert not routing.is_prompt(0, "b:1"), "it would have to ask the leader"
+    for reason in ("NO_QUORUM", "IN_DOUBT", "TIMED_OUT"):
+        routing.heard_failure(0, error_for(reason, "why"))
+        assert not routing.is_prompt(0, "a:1")
+        routing.heard(Header(partition=0, topology_epoch=1, stale=True), 1.0)
+        assert not routing.is_prompt(0, "a:1"), "a stale read needs no leader"
+        routing.heard(Header(partition=0, topology_epoch=1), 1.0)
+        assert routing.is_prompt(0, "a:1")
+    routing.heard_failure(0, error_for("NO_QUORUM", "why"))
+    routing.heard_failure(0, error_for("KEY_NOT_FOUND", "why"))
+    assert routing.is_prompt(0, "a:1")
+
+
+def test_any_replica_is_prompt_for_a_stale_read() -> None:
+    """Other nodes would have to ask one."""
+    routing = new_routing()
+    told = topology(node("a"), node("b"), node("c"), leader=None)
+    told.partitions[0].replicas.extend([0, 1])
+    routing.adopt(told, 0.0)
+    assert [routing.has_replica(0, address) for address in ("a:1", "b:1", "c:1")] == [True, True, False]
+    assert not routing.has_replica(None, "a:1")
+    assert not routing.is_prompt(0, "a:1")

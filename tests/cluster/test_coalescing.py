@@ -1,0 +1,158 @@
+"""Hundreds of callers of one AsyncClient on real nodes: shared calls give what calls of their own give."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, TypeAlias
+
+import pytest
+from support.nodes import NodeProcess
+
+from ringhold import AsyncClient, ClientConfig, InvalidRequest, KeyNotFound, Record, RingholdError
+from ringhold.api.client import coalescer
+
+CALLERS = 300
+TURNS = 8
+KIB = 1024
+
+Outcome: TypeAlias = tuple[Any, ...]
+
+
+class CountedBatches(coalescer.Coalescer):
+    """Says how many operations have shared calls."""
+
+    shared: int = 0
+
+    async def _carry(self, departure: Any) -> None:
+        CountedBatches.shared += len(departure.seats)
+        await super()._carry(departure)
+
+
+@pytest.fixture
+async def coalescing(
+    shared_three: Sequence[NodeProcess], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[AsyncClient]:
+    monkeypatch.setattr("ringhold.api.client.asynchronous.Coalescer", CountedBatches)
+    monkeypatch.setattr(CountedBatches, "shared", 0)
+    async with AsyncClient([node.grpc for node in shared_three], timeout_s=30) as client:
+        yield client
+
+
+@pytest.fixture
+async def apart(shared_three: Sequence[NodeProcess]) -> AsyncIterator[AsyncClient]:
+    """Every operation of this client is a call of its own."""
+    config = ClientConfig(coalesce=False)
+    async with AsyncClient([node.grpc for node in shared_three], timeout_s=30, config=config) as client:
+        yield client
+
+
+async def outcome(call: Awaitable[object]) -> Outcome:
+    """What a program can tell of a call, but for versions, which depend on what else goes on in the partition."""
+    try:
+        result = await call
+    except RingholdError as error:
+        named = {name: value for name, value in error.details.items() if name != "log_time_ms"}
+        return type(error), error.code, error.reason, error.message, named
+    if isinstance(result, Record):
+        return result.key, result.value, result.indexes, result.stale
+    assert isinstance(result, int)
+    return ("changed" if result else "nothing was there",)
+
+
+async def caller(client: AsyncClient, name: int, anchor: int) -> list[Outcome]:
+    """A program of its own keys, the same for the same name."""
+    rng = random.Random(name)
+    mine, other = b"caller:%d" % name, b"other:%d" % name
+    one_id = b"id:%d" % name
+    steps: list[Callable[[], Awaitable[object]]] = [
+        lambda: client.get(mine),
+        lambda: client.set(mine, rng.randbytes(rng.choice([0, 10, 1_000])), {"caller": [b"%d" % name, b"x"]}),
+        lambda: client.set(other, b"again", request_id=one_id, anchor=anchor),
+        lambda: client.set(other, b"another", request_id=one_id, anchor=anchor),
+        lambda: client.set(mine, b"late", anchor=1),
+        lambda: client.delete(mine),
+        lambda: client.delete(other),
+        lambda: client.get(other),
+        lambda: client.set("", b"no key"),
+        lambda: client.get(b"k" * (4 * KIB + 1)),
+        lambda: client.delete(mine, request_id=b"i" * 65),
+        lambda: client.set(mine, b"", {"": b"no name"}),
+        lambda: client.get(b"nobody's", consistency="stale"),
+    ]
+    outcomes = []
+    for _ in range(TURNS):
+        together = rng.sample(steps[:2], 1) + rng.sample(steps[2:4], 1) + rng.sample(steps[8:], 1)
+        outcomes += await asyncio.gather(*(outcome(step()) for step in together))
+        outcomes.append(await outcome(rng.choice(steps)()))
+    return outcomes
+
+
+async def test_shared_calls_answer_as_calls_of_their_own(coalescing: AsyncClient, apart: AsyncClient) -> None:
+    """Records, absent keys, refusals of every kind, repeated and reused request_ids: the same for every caller."""
+    anchor = max(partition.log_time_ms for partition in (await apart.topology()).partitions)
+    expected = await asyncio.gather(*(caller(apart, name, anchor) for name in range(CALLERS)))
+    assert {each[2] for each in sum(expected, []) if isinstance(each[0], type)} >= {
+        "KEY_NOT_FOUND",
+        "KEY_EMPTY",
+        "KEY_TOO_LARGE",
+        "REQUEST_ID_TOO_LARGE",
+        "INDEX_NAME_INVALID",
+        "REQUEST_EXPIRED",
+        "REQUEST_ID_REUSED",
+    }
+    for name in range(CALLERS):  # as they found it
+        await asyncio.gather(apart.delete(b"caller:%d" % name), apart.delete(b"other:%d" % name))
+    assert await asyncio.gather(*(caller(coalescing, name, anchor) for name in range(CALLERS))) == expected
+    assert CountedBatches.shared > CALLERS * TURNS
+
+
+async def test_a_call_sees_what_had_returned_before_it(coalescing: AsyncClient, apart: AsyncClient) -> None:
+    """After a set every get has its value or a newer one, after a delete none has it, through either client."""
+
+    async def writer(name: int) -> None:
+        key = b"own:%d" % name
+        for turn in range(TURNS):
+            value = b"%d" % turn
+            version = await coalescing.set(key, value)
+            records = await asyncio.gather(coalescing.get(key), apart.get(key), coalescing.get(key))
+            assert [(record.value, record.version) for record in records] == [(value, version)] * 3
+        assert await coalescing.delete(key) > version
+        for client in (coalescing, apart):
+            with pytest.raises(KeyNotFound):
+                await client.get(key)
+
+    async def watcher() -> None:
+        seen = 0
+        for turn in range(TURNS):
+            written = await coalescing.set(b"hot", b"%d" % turn)
+            found = (await coalescing.get(b"hot")).version
+            assert found >= max(written, seen), "versions of one key never go back"
+            seen = found
+
+    await asyncio.gather(*(writer(name) for name in range(100)), *(watcher() for _ in range(30)))
+    assert CountedBatches.shared > 100 * TURNS
+
+
+async def test_a_request_id_is_one_mutation_however_many_callers_bring_it(coalescing: AsyncClient) -> None:
+    """At the same time, in shared calls and alone: all get the one version."""
+    partition = (await coalescing.explain("one")).partition
+    anchor = (await coalescing.topology()).partitions[partition].log_time_ms or 1
+    noise = [coalescing.set(b"noise:%d" % number, b"") for number in range(100)]
+    same = [coalescing.set("one", b"v", request_id=b"the same", anchor=anchor) for _ in range(100)]
+    mixed = [call for pair in zip(noise, same, strict=True) for call in pair]
+    versions = (await asyncio.gather(*mixed))[1::2]
+    record = await coalescing.get("one")
+    assert set(versions) == {record.version}
+    assert record.create_version == record.version
+
+
+async def test_values_at_the_limit_fail_no_neighbour(coalescing: AsyncClient) -> None:
+    """Requests up to the largest, one beyond it, and far more records than an answer has room for."""
+    sizes = [10, 60 * KIB, 70 * KIB, 1024 * KIB]
+    values = {b"large:%d" % number: bytes([number]) * sizes[number % len(sizes)] for number in range(40)}
+    sets = [outcome(coalescing.set(key, value)) for key, value in values.items()]
+    *written, refused = await asyncio.gather(*sets, outcome(coalescing.set("large", b"v" * (1024 * KIB + 1))))
+    assert written == [("changed",)] * len(values)
+    assert refused[:3:2] == (InvalidRequest, "VALUE_TOO_LARGE")
+    records = await asyncio.gather(*(coalescing.get(key) for key in values))
+    assert {record.key: record.value for record in records} == values
