@@ -24,7 +24,7 @@ class Avoidance:
     """An endpoint that failed: `failures` times in a row; it is tried last `until` then."""
 
     failures: int = 0
-    until: float = 0.0
+    until: float = -inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +155,15 @@ class Routing:
         self._silent.discard(address)
 
     def failed(self, address: str, now: float) -> None:
-        """The endpoint did not serve: try it last for a while, and find out who leads instead."""
+        """The endpoint did not serve: try it last for a while, and find out who leads instead.
+
+        It is avoided for longer at each failure in a row; calls that were under way together fail together, once.
+        """
         avoidance = self._avoided.setdefault(address, Avoidance())
-        doubled = ldexp(self._config.avoidance_s_min, min(avoidance.failures, DOUBLINGS_MAX))
+        if now >= avoidance.until:
+            avoidance.failures += 1
+        doubled = ldexp(self._config.avoidance_s_min, min(avoidance.failures - 1, DOUBLINGS_MAX))
         longest = min(self._config.avoidance_s_max, doubled)
-        avoidance.failures += 1
         avoidance.until = now + longest * self._rng.uniform(0.5, 1.0)
         self._outdated = True
 

@@ -54,13 +54,22 @@ def test_nodes_that_do_not_serve_are_not_asked(gone: cluster_pb2.Node) -> None:
 def test_a_failed_endpoint_comes_last_for_a_while_and_then_returns() -> None:
     """Longer at each failure in a row, at most the limit; one answer makes it well."""
     routing = new_routing("a:1", "b:1")
-    for _ in range(100):
-        routing.failed("a:1", 0.0)
+    for turn in range(100):
+        routing.failed("a:1", 30.0 * (turn - 99))
     assert chosen(routing, now=10.0) == {"b:1"}
     assert chosen(routing, now=30.1) == {"a:1", "b:1"}
     routing.failed("a:1", 40.0)
     routing.answered("a:1")
     assert chosen(routing, now=40.0) == {"a:1", "b:1"}
+
+
+def test_calls_that_fail_together_are_one_failure() -> None:
+    """However many were under way to an endpoint that hung, it is tried again soon."""
+    routing = new_routing("a:1", "b:1")
+    for _ in range(100):
+        routing.failed("a:1", 0.0)
+    assert chosen(routing, now=0.2) == {"b:1"}
+    assert chosen(routing, now=0.5) == {"a:1", "b:1"}
 
 
 def test_an_endpoint_that_nodes_do_not_hear_comes_last() -> None:
