@@ -57,8 +57,7 @@ class AsyncClient:
         self._is_closed = True
         connections, self._connections = list(self._connections.values()), {}
         for connection in connections:
-            await connection.channel.close()
-            await connection.coalescer.close()
+            await connection.close()
 
     async def get(
         self, key: Text, *, consistency: Consistency = "linearizable", timeout_s: float | None = None
@@ -220,6 +219,11 @@ class Connection:
     channel: grpc.aio.Channel
     stubs: Stubs
     coalescer: Coalescer
+
+    async def close(self) -> None:
+        self.coalescer.abandon()
+        await self.channel.close()
+        await self.coalescer.ended()
 
 
 class AsyncMatches(AsyncIterator[Match]):

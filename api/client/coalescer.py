@@ -55,11 +55,12 @@ class Coalescer:
             if seat.is_lone:
                 self._returned()
 
-    async def close(self) -> None:
-        """Return when nothing is under way any more; the channel has been closed."""
+    def abandon(self) -> None:
+        """Send nothing any more; who waits for it is cancelled."""
         self._core.abandon()
-        if self._overdue is not None:
-            self._overdue.cancel()
+
+    async def ended(self) -> None:
+        """Return when nothing is under way any more: as soon as the channel has been closed."""
         await asyncio.gather(*self._under_way, return_exceptions=True)
 
     def _plan(self) -> None:

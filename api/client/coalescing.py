@@ -90,10 +90,10 @@ class Departure:
             self.fail(error_for("UNKNOWN", "the answer to a batch has another number of results"))
             return
         for seat, result in zip(self.seats, results, strict=True):
-            if result.HasField("error"):
-                seat.tell(event_of(from_operation_error(result.error)))
-            else:
+            if result.HasField(seat.kind):
                 seat.tell(Answered(getattr(result, seat.kind)))
+            else:
+                seat.tell(event_of(error_in(result)))
 
     def fail(self, error: RingholdError) -> None:
         for seat in self.seats:
@@ -156,7 +156,7 @@ class Coalescing:
         self._under_way -= 1
 
     def abandon(self) -> None:
-        """What waits is not sent any more."""
+        """What waits is not sent any more: who waits for it is cancelled."""
         while self._gathered:
             for seat in self._gathered.popleft().seats:
                 seat.listener.cancel()
@@ -177,6 +177,13 @@ class Coalescing:
         attempt_s = self._config.attempt_timeout_s - (now - since)
         needed_s = max(seat.ends_at for seat in seats) - now
         return Departure(seats, max(ATTEMPT_S_MIN, min(attempt_s, needed_s)))
+
+
+def error_in(result: kv_pb2.OperationResult) -> RingholdError:
+    """The error of an operation; what is none, and not what was asked for either, says nothing of it."""
+    if result.HasField("error"):
+        return from_operation_error(result.error)
+    return error_for("UNKNOWN", "the answer to a batch has the result of another operation")
 
 
 def event_of(error: RingholdError) -> Event | None:

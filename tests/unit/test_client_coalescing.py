@@ -235,6 +235,16 @@ def test_an_answer_of_another_length_answers_nobody() -> None:
     assert [error_told(listener).reason for listener in listeners] == ["UNKNOWN", "UNKNOWN"]
 
 
+def test_the_result_of_another_operation_answers_nobody() -> None:
+    """A version must not be read into what is none."""
+    departure, listeners = departed(busy(), put(b"a"), put(b"b"), get(b"c"))
+    response = results("get", "set", "get")
+    response.results[2].Clear()
+    departure.arrive(response)
+    assert [error_told(listeners[at]).reason for at in (0, 2)] == ["UNKNOWN", "UNKNOWN"]
+    assert listeners[1].told == [Answered(kv_pb2.SetResponse())]
+
+
 def test_who_is_gone_before_the_departure_is_left_behind() -> None:
     """A cancelled operation is not sent, and one that stays alone then goes by itself."""
     core = busy()
