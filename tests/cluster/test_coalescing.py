@@ -36,9 +36,13 @@ async def apart(shared_three: Sequence[NodeProcess]) -> AsyncIterator[AsyncClien
 
 def calls_of(nodes: Sequence[NodeProcess]) -> int:
     """How many calls of all kinds the nodes have answered."""
-    texts = [urllib.request.urlopen(f"http://{node.http}/metrics", timeout=10).read().decode() for node in nodes]
-    lines = [line for text in texts for line in text.splitlines() if line.startswith("ringhold_requests_total{")]
-    return sum(int(float(line.rpartition(" ")[2])) for line in lines)
+    count = 0
+    for node in nodes:
+        with urllib.request.urlopen(f"http://{node.http}/metrics", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        counts = [line.rpartition(" ")[2] for line in lines if line.startswith("ringhold_requests_total{")]
+        count += sum(int(float(each)) for each in counts)
+    return count
 
 
 async def outcome(call: Awaitable[object]) -> Outcome:
