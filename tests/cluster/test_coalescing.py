@@ -14,6 +14,7 @@ from ringhold import AsyncClient, ClientConfig, InvalidRequest, KeyNotFound, Rec
 CALLERS = 300
 TURNS = 8
 KIB = 1024
+TIMEOUT_S = 60.0
 
 PASSING = {"partition", "log_time_ms", "behind_ms"}
 
@@ -22,15 +23,17 @@ Outcome: TypeAlias = tuple[Any, ...]
 
 @pytest.fixture
 async def coalescing(shared_three: Sequence[NodeProcess]) -> AsyncIterator[AsyncClient]:
-    async with AsyncClient([node.grpc for node in shared_three], timeout_s=30) as client:
+    """Its attempts have all the time there is: on a busy machine some would be in doubt, and the outcome with them."""
+    config = ClientConfig(attempt_timeout_s=TIMEOUT_S)
+    async with AsyncClient([node.grpc for node in shared_three], timeout_s=TIMEOUT_S, config=config) as client:
         yield client
 
 
 @pytest.fixture
 async def apart(shared_three: Sequence[NodeProcess]) -> AsyncIterator[AsyncClient]:
     """Every operation of this client is a call of its own."""
-    config = ClientConfig(coalesce=False)
-    async with AsyncClient([node.grpc for node in shared_three], timeout_s=30, config=config) as client:
+    config = ClientConfig(attempt_timeout_s=TIMEOUT_S, coalesce=False)
+    async with AsyncClient([node.grpc for node in shared_three], timeout_s=TIMEOUT_S, config=config) as client:
         yield client
 
 
