@@ -11,7 +11,9 @@ from support.nodes import NodeProcess
 
 from ringhold import AsyncClient, ClientConfig, InvalidRequest, KeyNotFound, Record, RingholdError
 
-CALLERS = 300
+CALLERS = 200
+CALLERS_APART = 50
+"""So many at a time make calls of their own: a new connection refuses more than 256, which leaves them in doubt."""
 TURNS = 8
 KIB = 1024
 TIMEOUT_S = 60.0
@@ -80,7 +82,6 @@ async def caller(client: AsyncClient, number: int, family: bytes) -> list[Outcom
         lambda: client.set(other, b"another", request_id=one_id, anchor=anchor),
         lambda: client.delete(mine),
         lambda: client.get(other),
-        lambda: client.set(mine, b"of a day to come", anchor=1 << 40),
         lambda: client.set("", b"no key"),
         lambda: client.get(b"k" * (4 * KIB + 1)),
         lambda: client.delete(mine, request_id=b"i" * 65),
@@ -99,7 +100,11 @@ async def test_shared_calls_answer_as_calls_of_their_own(
     coalescing: AsyncClient, apart: AsyncClient, shared_three: Sequence[NodeProcess]
 ) -> None:
     """Records, absent keys, refusals of every kind, repeated and reused request_ids: the same for every caller."""
-    expected = await asyncio.gather(*(caller(apart, number, b"apart") for number in range(CALLERS)))
+    before = calls_of(shared_three)
+    expected: list[list[Outcome]] = []
+    for first in range(0, CALLERS, CALLERS_APART):
+        few = range(first, first + CALLERS_APART)
+        expected += await asyncio.gather(*(caller(apart, number, b"apart") for number in few))
     reasons = {each[2] for outcomes in expected for each in outcomes if isinstance(each[0], type)}
     assert reasons == {
         "KEY_NOT_FOUND",
@@ -107,13 +112,12 @@ async def test_shared_calls_answer_as_calls_of_their_own(
         "KEY_TOO_LARGE",
         "REQUEST_ID_TOO_LARGE",
         "INDEX_NAME_INVALID",
-        "REQUEST_EXPIRED",
         "REQUEST_ID_REUSED",
     }
     mark = calls_of(shared_three)
     found = await asyncio.gather(*(caller(coalescing, number, b"shared") for number in range(CALLERS)))
     assert found == expected
-    assert calls_of(shared_three) - mark < CALLERS * TURNS, "they have shared calls"
+    assert calls_of(shared_three) - mark < (mark - before) / 2, "they have shared calls"
 
 
 async def test_a_call_sees_what_had_returned_before_it(coalescing: AsyncClient, apart: AsyncClient) -> None:
@@ -165,3 +169,10 @@ async def test_values_at_the_limit_fail_no_neighbour(coalescing: AsyncClient) ->
     assert refused[:3:2] == (InvalidRequest, "VALUE_TOO_LARGE")
     records = await asyncio.gather(*(coalescing.get(key) for key in values))
     assert {record.key: record.value for record in records} == values
+
+
+async def test_an_anchor_out_of_the_window_fails_no_neighbour(coalescing: AsyncClient) -> None:
+    """It is refused as in a call of its own."""
+    noise = [coalescing.set(b"beside:%d" % number, b"") for number in range(20)]
+    *_, refused = await asyncio.gather(*noise, outcome(coalescing.set("of a day to come", b"", anchor=1 << 40)))
+    assert refused[:3:2] == (InvalidRequest, "REQUEST_EXPIRED")
