@@ -53,7 +53,7 @@ class Coalescer:
             if timer is not None:
                 timer.cancel()
             if seat.is_lone:
-                self._returned()
+                self._returned(1)
 
     def abandon(self) -> None:
         """Send nothing any more; who waits for it is cancelled."""
@@ -91,10 +91,10 @@ class Coalescer:
             departure.fail(from_rpc_error(error))
         finally:
             departure.abandon()  # of use if the channel was closed under it
-            self._returned()
+            self._returned(len(departure.seats))
 
-    def _returned(self) -> None:
-        self._core.returned()
+    def _returned(self, operations: int) -> None:
+        self._core.returned(operations)
         self._plan()
 
 

@@ -1,10 +1,10 @@
 """Which concurrent operations at one node share a call, and what its answer is to each of them. No I/O.
 
 A call costs a client far more than one operation more in it. An operation that finds the node idle goes at once, as a
-call of its own; those that come while calls are under way gather, and leave together in a Batch. Each must get from it
-what a call of its own would have given: so every mutation has its own request_id and anchor in there (its own command,
-see node/gateway.py), nobody shares a Batch with another mutation of the same key or request_id, and what speaks of the
-Batch and not of the operation sends the operation out again, alone. See docs/client.md.
+call of its own; those that come while several are under way gather, and leave together in a Batch. Each must get from
+it what a call of its own would have given: so every mutation has its own request_id and anchor in there (its own
+command, see node/gateway.py), nobody shares a Batch with another mutation of the same key or request_id, and what
+speaks of the Batch and not of the operation sends the operation out again, alone. See docs/client.md.
 """
 
 from collections import deque
@@ -106,7 +106,7 @@ class Departure:
 
 
 class Coalescing:
-    """What waits for one node, and how many calls to it are under way."""
+    """What waits for one node, and how many operations are under way to it."""
 
     def __init__(self, config: ClientConfig) -> None:
         self._config = config
@@ -115,7 +115,7 @@ class Coalescing:
 
     def may_depart(self) -> bool:
         """Whether something waits that need not wait."""
-        return bool(self._gathered) and self._under_way < self._config.coalesced_calls_max
+        return bool(self._gathered) and self._under_way < self._config.coalesced_above
 
     def overdue_in_s(self, now: float) -> float:
         """Seconds after which what has waited longest leaves in any case; infinite if nothing waits."""
@@ -143,7 +143,7 @@ class Coalescing:
             seats = [seat for seat in gathered.seats if not seat.listener.done()]
             if not seats:
                 continue
-            self._under_way += 1
+            self._under_way += len(seats)
             if len(seats) == 1:
                 seats[0].is_lone = True
                 seats[0].tell(None)
@@ -151,9 +151,9 @@ class Coalescing:
                 departures.append(self._departure(seats, gathered.since, now))
         return departures
 
-    def returned(self) -> None:
-        """A Batch, or a lone call, has ended."""
-        self._under_way -= 1
+    def returned(self, operations: int) -> None:
+        """A Batch of so many, or a lone call, has ended."""
+        self._under_way -= operations
 
     def abandon(self) -> None:
         """What waits is not sent any more: who waits for it is cancelled."""

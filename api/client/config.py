@@ -63,9 +63,10 @@ class ClientConfig:
     coalesced_operation_bytes_max: int = 64 * 1024
     """A larger request goes alone: it would hold up the others for more than it saves."""
 
-    coalesced_calls_max: int = 2
-    """While so many calls to a node are under way, operations gather for the next. Higher: smaller calls, more CPU."""
+    coalesced_above: int = 8
+    """While so many operations are under way to a node, others gather. Higher: smaller calls, more CPU; lower: a few
+    callers wait for each other."""
 
-    coalesced_wait_s_max: float = 0.02
-    """Operations that have gathered for so long leave, however many calls are under way: one that hangs holds up only
-    what is in it."""
+    coalesced_wait_s_max: float = 0.1
+    """Operations that have gathered for so long leave, however many are under way: a call that hangs holds up only what
+    is in it. Lower: smaller calls, and more CPU, when the cluster is slow."""

@@ -157,8 +157,8 @@ async def test_a_cancelled_caller_leaves_the_others_alone(client: AsyncClient, c
 
 
 async def test_a_hanging_batch_holds_up_nobody_else(cluster: FakeCluster) -> None:
-    """With all calls that may be under way hanging, those that come later go on."""
-    config = ClientConfig(attempt_timeout_s=5.0, coalesced_calls_max=1)
+    """With as many operations as may be under way hanging, those that come later go on."""
+    config = ClientConfig(attempt_timeout_s=5.0, coalesced_above=1)
     async with AsyncClient(cluster.endpoints, timeout_s=10, config=config) as client:
         await client.topology()
         mine = keys_of_one_leader(cluster, 20)

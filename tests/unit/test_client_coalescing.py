@@ -46,10 +46,10 @@ def remove(key: bytes) -> kv_pb2.DeleteRequest:
     return kv_pb2.DeleteRequest(key=key, request_id=b"id of " + key, anchor=7)
 
 
-def busy(calls_max: int = 1, **limits: Any) -> Coalescing:
-    """A node to which so many calls are under way that operations gather."""
-    core = Coalescing(ClientConfig(coalesced_calls_max=calls_max, coalesced_wait_s_max=WAIT_S, **limits))
-    for _ in range(calls_max):
+def busy(above: int = 1, **limits: Any) -> Coalescing:
+    """A node to which so many operations are under way that others gather."""
+    core = Coalescing(ClientConfig(coalesced_above=above, coalesced_wait_s_max=WAIT_S, **limits))
+    for _ in range(above):
         add(core, get(b"before"))
         assert core.depart(0.0) == []
     return core
@@ -65,7 +65,7 @@ def add(core: Coalescing, request: Any, now: float = 0.0, timeout_s: float = ATT
 def departed(core: Coalescing, *requests: Any) -> tuple[Departure, list[Listening]]:
     """The Batch of these."""
     listeners = [add(core, request)[1] for request in requests]
-    core.returned()
+    core.returned(1)
     (departure,) = core.depart(0.0)
     return departure, listeners
 
@@ -109,18 +109,38 @@ def test_those_that_come_together_leave_together() -> None:
     assert batch.request_id == b""
 
 
-@pytest.mark.parametrize("calls_max", [1, 2])
-def test_operations_gather_while_calls_are_under_way(calls_max: int) -> None:
-    """None leaves before one of the calls has returned; then all do."""
-    core = busy(calls_max)
+@pytest.mark.parametrize("above", [1, 8])
+def test_operations_gather_while_several_are_under_way(above: int) -> None:
+    """None leaves before one of those has returned; then all do."""
+    core = busy(above)
     listeners = [add(core, get(b"k%d" % number))[1] for number in range(3)]
     assert not core.may_depart()
     assert core.depart(WAIT_S / 2) == []
-    core.returned()
+    core.returned(1)
     assert core.may_depart()
     (departure,) = core.depart(WAIT_S / 2)
     assert [seat.listener for seat in departure.seats] == listeners
     assert core.depart(0.0) == []
+
+
+def test_a_few_callers_do_not_wait_for_each_other() -> None:
+    """Below the limit everyone goes at once, in a call of its own."""
+    core = Coalescing(ClientConfig(coalesced_above=3))
+    for _ in range(3):
+        seat, _ = add(core, get(b"k"))
+        core.depart(0.0)
+        assert seat.is_lone
+    add(core, get(b"k"))
+    assert not core.may_depart()
+
+
+def test_those_in_a_batch_are_under_way_until_it_returns() -> None:
+    """All of them count."""
+    departure, _ = departed(core := busy(), get(b"a"), get(b"b"))
+    add(core, get(b"c"))
+    assert not core.may_depart()
+    core.returned(len(departure.seats))
+    assert core.may_depart()
 
 
 def test_nobody_waits_long_for_a_call_that_hangs() -> None:
@@ -250,7 +270,7 @@ def test_who_is_gone_before_the_departure_is_left_behind() -> None:
     core = busy()
     stays, goes = [add(core, put(b"k%d" % number)) for number in range(2)]
     goes[1].is_gone = True
-    core.returned()
+    core.returned(1)
     assert core.depart(0.0) == []
     assert stays[0].is_lone
     assert stays[1].told == [None]
@@ -293,7 +313,7 @@ def test_a_batch_has_the_time_of_an_attempt(timeouts_s: list[float], departs_at:
     core = busy()
     for number, timeout_s in enumerate(timeouts_s):
         add(core, get(b"k%d" % number), timeout_s=timeout_s)
-    core.returned()
+    core.returned(1)
     (departure,) = core.depart(departs_at)
     assert departure.timeout_s == pytest.approx(expected_s)
 
@@ -304,6 +324,6 @@ def test_what_waits_at_the_end_is_cancelled() -> None:
     _, listener = add(core, get(b"k"))
     core.abandon()
     assert listener.is_gone
-    core.returned()
+    core.returned(1)
     assert not core.may_depart()
     assert core.depart(9.0) == []
