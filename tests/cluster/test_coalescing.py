@@ -173,6 +173,7 @@ async def test_values_at_the_limit_fail_no_neighbour(coalescing: AsyncClient) ->
 
 async def test_an_anchor_out_of_the_window_fails_no_neighbour(coalescing: AsyncClient) -> None:
     """It is refused as in a call of its own."""
-    noise = [coalescing.set(b"beside:%d" % number, b"") for number in range(20)]
-    *_, refused = await asyncio.gather(*noise, outcome(coalescing.set("of a day to come", b"", anchor=1 << 40)))
+    noise = asyncio.gather(*(coalescing.set(b"beside:%d" % number, b"") for number in range(20)))
+    refused = await outcome(coalescing.set("of a day to come", b"", anchor=1 << 40))
     assert refused[:3:2] == (InvalidRequest, "REQUEST_EXPIRED")
+    await noise
