@@ -25,6 +25,10 @@ KINDS: Final = {kv_pb2.GetRequest: "get", kv_pb2.SetRequest: "set", kv_pb2.Delet
 """The requests that can share a call, and their names in `Operation` and `OperationResult`."""
 
 
+WAITING_SHARE_MAX = 0.1
+"""Of the time of an attempt: the rest is for the answer."""
+
+
 class Listener(Protocol):
     """Who waits for the outcome of an operation; a Future is one. None: send it as a call of its own."""
 
@@ -110,6 +114,7 @@ class Coalescing:
 
     def __init__(self, config: ClientConfig) -> None:
         self._config = config
+        self._wait_s_max = min(config.coalesced_wait_s_max, config.attempt_timeout_s * WAITING_SHARE_MAX)
         self._gathered: deque[Gathered] = deque()
         self._under_way = 0
 
@@ -119,7 +124,7 @@ class Coalescing:
 
     def overdue_in_s(self, now: float) -> float:
         """Seconds after which what has waited longest leaves in any case; infinite if nothing waits."""
-        return self._gathered[0].since + self._config.coalesced_wait_s_max - now if self._gathered else inf
+        return self._gathered[0].since + self._wait_s_max - now if self._gathered else inf
 
     def add(self, request: Message, timeout_s: float, listener: Listener, now: float) -> Seat | None:
         """Take in an operation; its listener is told what becomes of it. None: it has to go alone, at once."""

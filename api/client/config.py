@@ -52,7 +52,7 @@ class ClientConfig:
 
     coalesce: bool = True
     """Whether concurrent get, set and delete of an AsyncClient share calls to a node. False: each is a call of its own,
-    for about five times the CPU; a slow one then never delays the answer to another."""
+    for several times the CPU; a slow one then never delays the answer to another."""
 
     coalesced_operations_max: int = 256
     """Operations in one shared call; nodes accept 1,000. Higher: less CPU for each, but all wait for the slowest."""

@@ -153,6 +153,13 @@ def test_nobody_waits_long_for_a_call_that_hangs() -> None:
     assert len(core.depart(5.0 + 2 * WAIT_S)) == 1
 
 
+def test_waiting_takes_a_tenth_of_an_attempt_at_most() -> None:
+    """However long a program lets operations wait, there is time left for the answer."""
+    core = Coalescing(ClientConfig(attempt_timeout_s=0.5, coalesced_wait_s_max=3.0))
+    add(core, get(b"k"), now=5.0)
+    assert core.overdue_in_s(5.0) == pytest.approx(0.05)
+
+
 @pytest.mark.parametrize(
     ("limits", "sizes"),
     [
