@@ -28,6 +28,11 @@ ANCHOR_MIN = 1
 LOGGED_REFUSALS = frozenset({"REQUEST_ID_REUSED", "REQUEST_ABORTED"})
 
 
+def more_telling(before: RingholdError | None, error: RingholdError) -> RingholdError:
+    """What to report of two failed attempts: a node's own word; silence, or an endpoint that is gone, says less."""
+    return error if before is None or error.reason not in SILENCE or before.reason in SILENCE else before
+
+
 class RequestFate(Protocol):
     def judge(self, error: RingholdError) -> RingholdError | None:
         """Take in how an attempt failed: None if the request should be repeated, else the error that ends it."""
@@ -44,20 +49,16 @@ class ReadFate:
 
     def judge(self, error: RingholdError) -> RingholdError | None:
         if isinstance(error, InDoubt):
-            self._note(TimedOut("TIMED_OUT", f"there was no answer within the deadline: {error}"))
+            error = TimedOut("TIMED_OUT", f"there was no answer within the deadline: {error}")
+            self._last = more_telling(self._last, error)
         elif isinstance(error, Unavailable | Overloaded | Incomplete):
-            self._note(error)
+            self._last = more_telling(self._last, error)
         else:
             return error
         return None
 
     def ending(self) -> RingholdError:
         return self._last or not_attempted()
-
-    def _note(self, error: RingholdError) -> None:
-        """A node's own word on why stays: silence, or an endpoint that is gone, says less."""
-        if self._last is None or error.reason not in SILENCE or self._last.reason in SILENCE:
-            self._last = error
 
 
 class MutationFate:
@@ -77,7 +78,7 @@ class MutationFate:
         self._last: RingholdError | None = None
 
     def judge(self, error: RingholdError) -> RingholdError | None:
-        self._last = error
+        self._last = more_telling(self._last, error)
         if isinstance(error, InDoubt):
             self.is_in_doubt = True
             return None
@@ -97,7 +98,7 @@ class MutationFate:
 
     def anchor_not_learnt(self, error: RingholdError) -> None:
         """The mutation is not tried, because the question for a log time failed."""
-        self._last = error
+        self._last = more_telling(self._last, error)
 
     def _renew(self, error: RingholdError) -> bool:
         anchor = log_time_in(error)

@@ -93,10 +93,14 @@ class Follower(Generic[Ticket]):
     def offer_received(self, source: str, message: RaftMessage) -> None:
         """The leader's log begins after `message.index` (chapter 5); whether that is too late is known here only.
 
-        All that is committed here is in the leader's log or in its snapshot, so it may count as acknowledged.
+        All that is committed here is in the leader's log or in its snapshot, so it may count as acknowledged. A leader
+        drops only what it has applied: who has that last dropped entry has all before it (log matching, 3.5), and now
+        knows that it is committed.
         """
         replica = self._replica
         self._offered_from = message.index
+        if replica.log.term(message.index) == message.log_term:
+            replica.commit_index = max(replica.commit_index, message.index)
         if self.needs_snapshot:
             replica.offer = source
         replica.reply(source, message, APPENDED, index=replica.commit_index)

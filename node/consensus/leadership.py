@@ -272,7 +272,8 @@ class Leadership(Generic[Ticket]):
         if now - progress.offered_at >= pause_s:
             progress.offered_at = progress.sent_at = now
             since = self._replica.configuration.members[node].since
-            self._replica.send(node, OFFER, index=self._replica.log.first_index, since=since)
+            log = self._replica.log
+            self._replica.send(node, OFFER, index=log.first_index, log_term=log.term(log.first_index) or 0, since=since)
 
     def _send(self, node: str, progress: Progress, made: tuple[RaftMessage, int, int], now: float) -> None:
         message, last_sent, size = made

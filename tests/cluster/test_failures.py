@@ -4,14 +4,13 @@ import os
 import subprocess
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from support.gateways import gateway
-from support.nodes import NodeProcess, free_ports, node_processes, running, wait_until
+from support.nodes import NodeProcess, free_ports, metrics_of, node_processes, running, wait_until
 
 from ringhold import Client, Incomplete, Overloaded, RingholdError, Unavailable
 from ringhold.api.limits import MIB
@@ -312,11 +311,6 @@ def test_a_node_whose_disk_runs_full_leads_nothing_until_there_is_room(tmp_path:
 def partitions_led_by(client: Client, name: str) -> set[int]:
     topology = client.topology()
     return {number for number, partition in enumerate(topology.partitions) if partition.leader == name}
-
-
-def metrics_of(node: NodeProcess) -> str:
-    with urllib.request.urlopen(f"http://{node.http}/metrics", timeout=5) as response:
-        return str(response.read().decode())
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small device")

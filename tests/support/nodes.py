@@ -147,3 +147,9 @@ def running(nodes: Sequence[NodeProcess]) -> Iterator[Sequence[NodeProcess]]:
         for node in nodes:
             if node.is_running:
                 node.kill()
+
+
+def metrics_of(node: NodeProcess) -> str:
+    """What the node's /metrics says."""
+    with urllib.request.urlopen(f"http://{node.http}/metrics", timeout=5) as response:
+        return str(response.read().decode())

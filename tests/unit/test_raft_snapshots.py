@@ -69,6 +69,7 @@ def test_who_lacks_what_is_dropped_is_offered_a_snapshot() -> None:
     leader.take("n3", APPENDED, index=0, epoch=1)
     (offer,) = offers(leader, "n3")
     assert offer.index == leader.replica.log.first_index > 1
+    assert offer.log_term == leader.replica.term
 
 
 def test_an_offer_is_repeated_each_second_and_at_once_in_a_new_session() -> None:
@@ -111,6 +112,24 @@ def test_an_offer_is_acknowledged_with_the_commit_index(is_healthy: bool, begins
     assert (answer.kind, answer.index, answer.rejected) == (APPENDED, 3, False)
     assert answer.needs_snapshot == is_needed
     assert (follower.replica.offer == "n2") == is_needed
+
+
+def test_who_has_the_last_entry_that_was_dropped_needs_no_snapshot() -> None:
+    """Its acknowledgements were lost: it lacks only the news of the commit, and bad rows send no snapshot."""
+    follower = bench([1, 1, 1, 1], applied=1)
+    follower.step("n2", APPEND, term=1, index=4, log_term=1)
+    (answer,) = follower.step("n2", OFFER, term=1, index=3, log_term=1)
+    assert (answer.index, answer.needs_snapshot) == (3, False)
+    assert follower.replica.offer is None
+    assert follower.replica.commit_index == 3
+
+
+def test_another_entry_at_the_offered_index_proves_nothing() -> None:
+    """Log matching (3.5) is about index and term: an entry of another term may be followed and preceded by others."""
+    follower = bench([1, 1, 1, 1], applied=1)
+    (answer,) = follower.step("n2", OFFER, term=2, index=3, log_term=2)
+    assert (answer.index, answer.needs_snapshot) == (1, True)
+    assert follower.replica.commit_index == 1
 
 
 def test_who_needs_no_snapshot_after_all_says_so() -> None:
