@@ -10,7 +10,7 @@ import subprocess
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from .bodies import VALUE
@@ -22,11 +22,11 @@ from .trials import Sized
 
 TOOLS = ("redis-server", "redis-benchmark", "redis-cli")
 FORMATION_S_MAX = 30.0
-IMPORT_IN_FLIGHT = 32
+ANSWER_S_MAX = 30.0
+IMPORT_IN_FLIGHT = 64
 FILL_REQUESTS = 200_000
 """After so many draws one of 16,384 slots is still empty in one case out of ten."""
 
-FILL_PIPELINE = 100
 KEYS_MAX = 10**12
 """redis-benchmark writes the number in a key with twelve digits."""
 
@@ -60,9 +60,8 @@ class RedisServers(CountingServers):
             time.sleep(POLL_INTERVAL_S)
 
     def fill(self) -> None:
-        """Set the keys that runs use: one in each slot. redis-benchmark draws the slots, so it takes many draws."""
-        requests = [f"-n{FILL_REQUESTS}", f"-c{NODES}", f"-P{FILL_PIPELINE}", "-tset", f"-d{len(VALUE)}"]
-        subprocess.run([*benchmark_of(self.addresses[0]), *requests], check=True, capture_output=True)
+        """Set what is asked for: a key in each slot. redis-benchmark draws the slots, so it takes many draws."""
+        self._set(FILL_REQUESTS, [])
 
     def finished_calls(self) -> Counter[tuple[str, str]]:
         return counted(each for address in self.addresses for each in calls_in(asked_at(address, "INFO", "all")))
@@ -72,7 +71,10 @@ class RedisServers(CountingServers):
 
     def import_records(self, count: int) -> None:
         """Set about so many new keys: they are drawn at random."""
-        requests = [f"-n{count}", f"-c{IMPORT_IN_FLIGHT}", f"-r{KEYS_MAX}", "-tset", f"-d{len(VALUE)}"]
+        self._set(count, [f"-r{KEYS_MAX}"])
+
+    def _set(self, count: int, options: Sequence[str]) -> None:
+        requests = [f"-n{count}", f"-c{IMPORT_IN_FLIGHT}", "-tset", f"-d{len(VALUE)}", *options]
         subprocess.run([*benchmark_of(self.addresses[0]), *requests], check=True, capture_output=True)
 
 
@@ -93,7 +95,10 @@ def server_command(folder: Path, port: int, bus_port: int) -> list[str]:
 
 def asked(*words: str) -> str:
     """What redis-cli says. Raises BenchmarkFailed."""
-    found = subprocess.run(["redis-cli", *words], check=False, capture_output=True, text=True)
+    try:
+        found = subprocess.run(["redis-cli", *words], check=False, capture_output=True, text=True, timeout=ANSWER_S_MAX)
+    except subprocess.TimeoutExpired as error:
+        raise BenchmarkFailed(f"redis-cli {' '.join(words)}: no answer after {ANSWER_S_MAX:.0f} s") from error
     if found.returncode:
         raise BenchmarkFailed(f"redis-cli {' '.join(words)}: {found.stdout}{found.stderr}")
     return found.stdout
@@ -123,7 +128,10 @@ def calls_in(statistics: str) -> Iterator[tuple[str, str, float]]:
 
 
 class ByRedisBenchmark(Sized):
-    """Sets or gets of keys in all slots, over as many connections as are in flight, one pipeline at a time on each."""
+    """Sets or gets of keys in all slots, over as many connections as are in flight, one pipeline at a time on each.
+
+    The commands of a pipeline are for one slot, which redis-benchmark draws, and for as many keys as commands.
+    """
 
     def __init__(
         self, contestant: str, servers: RedisServers, command: str, in_flight: int, *, pipeline: int = 1
@@ -151,8 +159,10 @@ class ByRedisBenchmark(Sized):
     def _benchmark(self, number: int, requests: int) -> tuple[str, float]:
         """What redis-benchmark says, and the CPU time that it took. Raises RunVoid."""
         addresses = self._servers.addresses
-        words = [f"-n{requests}", f"-c{self._in_flight}", f"-P{self._pipeline}", f"-t{self._command}"]
-        command = [*benchmark_of(addresses[number % len(addresses)]), *words, f"-d{len(VALUE)}", "--precision", "3"]
+        words = [f"-n{requests}", f"-c{self._in_flight}", f"-t{self._command}", f"-d{len(VALUE)}", "--precision", "3"]
+        if self._pipeline > 1:
+            words += [f"-P{self._pipeline}", f"-r{self._pipeline}"]
+        command = [*benchmark_of(addresses[number % len(addresses)]), *words]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
             assert process.stdout is not None
             output = process.stdout.read()
