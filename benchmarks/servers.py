@@ -154,18 +154,26 @@ class EchoServers(Servers):
 
 
 class Cluster(CountingServers):
-    """A new cluster of three nodes, each as a user would start it."""
+    """A new cluster, of three nodes if nothing else is said, each as a user would start it."""
 
-    def __init__(self, folder: Path, engine: str, source: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        engine: str,
+        source: Path | None = None,
+        *,
+        nodes: int = NODES,
+        options: Sequence[str] = (),
+    ) -> None:
         """`source` is a clone whose code the nodes run; else it is the code that is imported here."""
-        addresses = [f"{HOST}:{port}" for port in free_ports(2 * NODES)]
-        grpc, http = addresses[:NODES], addresses[NODES:]
-        seeds = ["--seeds", ",".join(http), "--expect", str(NODES), "--engine", engine]
+        addresses = [f"{HOST}:{port}" for port in free_ports(2 * nodes)]
+        grpc, http = addresses[:nodes], addresses[nodes:]
+        seeds = ["--seeds", ",".join(http), "--expect", str(nodes), "--engine", engine, *options]
         super().__init__(
             folder,
             [
                 (grpc[number], [*serve_command(folder, number), "--grpc", grpc[number], "--http", http[number], *seeds])
-                for number in range(NODES)
+                for number in range(nodes)
             ],
             {} if source is None else {"PYTHONPATH": str(importable(source, folder))},
         )

@@ -12,6 +12,8 @@ from google.protobuf.message import Message
 from ringhold.api.proto.ringhold.v1 import cluster_pb2, cluster_pb2_grpc, kv_pb2, kv_pb2_grpc
 
 from .bodies import (
+    INDEX_VALUE,
+    VALUE,
     batch_request,
     framed,
     get_request,
@@ -96,9 +98,11 @@ class Gateway:
         answer: Message = getattr(self._kv, method)(request, timeout=RPC_TIMEOUT_S)
         return answer
 
-    def import_records(self, count: int, batch_of: Callable[[Sequence[bytes]], kv_pb2.BatchRequest]) -> None:
-        """Write so many records by batches. Raises RuntimeError if one was refused."""
-        numbers = iter(range(count))
+    def import_records(
+        self, count: int, batch_of: Callable[[Sequence[bytes]], kv_pb2.BatchRequest], first: int = 0
+    ) -> None:
+        """Write so many records by batches, from the key of the `first` on. Raises RuntimeError if one was refused."""
+        numbers = iter(range(first, first + count))
         waiting = []
         while keys := [key_of(number) for number in islice(numbers, IMPORT_BATCH)]:
             waiting.append(self._kv.Batch.future(batch_of(keys), timeout=RPC_TIMEOUT_S))
@@ -117,20 +121,24 @@ def refuse_failures(response: kv_pb2.BatchResponse) -> None:
 class Workloads:
     """Makes the workloads for a running cluster whose nodes are the topology's, in its order."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(
+        self, gateway: Gateway, keys_per_node: int = KEYS_PER_NODE, value: bytes = VALUE, first: int = 0
+    ) -> None:
+        """`value` is set under each key; keys begin with that of the `first`."""
         topology = gateway.topology()
         self._gateway = gateway
+        self._value = value
         self._addresses = [node.grpc_address for node in topology.nodes]
-        self._keys = list(chain.from_iterable(zip(*owned_keys(topology, KEYS_PER_NODE), strict=True)))
+        self._keys = list(chain.from_iterable(zip(*owned_keys(topology, keys_per_node, first), strict=True)))
         for key in self._keys:
-            gateway.call("Set", set_request(key))
+            gateway.call("Set", self._set_request(key))
 
     def gets(self, in_flight: int, *, distance: int = 0) -> Workload:
         """To the owner of the key, or to the node so many places after it."""
         return self._of_keys("Get", get_request, in_flight, distance)
 
     def sets(self, in_flight: int, *, distance: int = 0) -> Workload:
-        return self._of_keys("Set", set_request, in_flight, distance)
+        return self._of_keys("Set", self._set_request, in_flight, distance)
 
     def batches(self) -> Workload:
         """Over all partitions, to all nodes."""
@@ -143,9 +151,9 @@ class Workloads:
         answer_bytes = self._gateway.call("Batch", requests[0][1]).ByteSize()
         return Workload("Batch", full_name("Batch"), lambda _: streams, answer_bytes, operations_per_request=BATCH_KEYS)
 
-    def pages(self, in_flight: int) -> Workload:
-        """First pages of all records that were imported with the index, from all nodes in turn."""
-        request = page_request(PAGE_LIMIT)
+    def pages(self, in_flight: int, value: bytes = INDEX_VALUE) -> Workload:
+        """First pages of all records that were imported with the index value, from all nodes in turn."""
+        request = page_request(PAGE_LIMIT, value)
         answer_bytes = self._gateway.call("GetByIndex", request).ByteSize()
         circle = self._addresses * KEYS_PER_NODE
 
@@ -154,6 +162,9 @@ class Workloads:
             return [stream("GetByIndex", address, request, share) for address, share in shares]
 
         return Workload("GetByIndex", full_name("GetByIndex"), streams, answer_bytes)
+
+    def _set_request(self, key: bytes) -> kv_pb2.SetRequest:
+        return set_request(key, self._value)
 
     def _of_keys(self, method: str, request_of: Callable[[bytes], Message], in_flight: int, distance: int) -> Workload:
         """One stream per key, so many requests at a time in all; with fewer than keys, other keys in each round."""
