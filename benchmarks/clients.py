@@ -22,6 +22,9 @@ COALESCED_OF_UNCOALESCED = 4.0
 AHEAD = 1.0
 COALESCED = "AsyncClient"
 UNCOALESCED = "AsyncClient, uncoalesced"
+ENDING_S_MAX = 30.0
+"""After its time the program waits for the calls under way, and closes its connections."""
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -44,7 +47,11 @@ class Calling:
             assert process.stdout is not None
             process.stdout.readline()
             cpu_before_s = self._servers.cpu_s()
-            output, errors = process.communicate("\n")
+            try:
+                output, errors = process.communicate("\n", timeout=seconds + ENDING_S_MAX)
+            except subprocess.TimeoutExpired as error:
+                process.kill()
+                raise RunVoid(f"the program did not end within {ENDING_S_MAX:.0f} s") from error
             cpu_s = self._servers.cpu_s() - cpu_before_s
         if process.returncode:
             raise RunVoid(f"the program ended with {process.returncode}: {errors}")
