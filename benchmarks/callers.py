@@ -87,13 +87,18 @@ def ringhold_blocking(addresses: Sequence[str], _: int) -> Iterator[Calls]:
         yield Calls(get, set_key)
 
 
+def host_and_port(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host, int(port)
+
+
 @asynccontextmanager
 async def aetcd(addresses: Sequence[str], _: int) -> AsyncIterator[AsyncCalls]:
     """It talks to one member: the first of the addresses."""
     import aetcd as library
 
-    host, _, port = addresses[0].rpartition(":")
-    async with library.Client(host, int(port)) as client:
+    host, port = host_and_port(addresses[0])
+    async with library.Client(host, port) as client:
 
         async def get(key: bytes) -> None:
             found = await client.get(key)
@@ -110,8 +115,8 @@ async def redis_py(addresses: Sequence[str], callers: int) -> AsyncIterator[Asyn
     """Without pipelines; each caller may have a connection to each node."""
     from redis.asyncio import RedisCluster
 
-    host, _, port = addresses[0].rpartition(":")
-    async with RedisCluster(host=host, port=int(port), max_connections=callers + 1) as client:
+    host, port = host_and_port(addresses[0])
+    async with RedisCluster(host=host, port=port, max_connections=callers + 1) as client:
 
         async def get(key: bytes) -> None:
             refuse_other(await client.get(key))

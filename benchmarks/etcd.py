@@ -8,8 +8,7 @@ import json
 import shutil
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import grpc
@@ -151,10 +150,7 @@ def puts(servers: EtcdServers, in_flight: int) -> Workload:
 
 def ranges(servers: EtcdServers, in_flight: int) -> Workload:
     """Puts the keys first."""
-    with grpc.insecure_channel(servers.leader()) as channel:
-        call = channel.unary_unary(f"/{SERVICE}/Put")
-        for key in unary_keys():
-            call(put_request(key), timeout=IMPORT_TIMEOUT_S)
+    call_leader(servers, "Put", map(put_request, unary_keys()))
     return unary("Range", servers, range_request, in_flight)
 
 
@@ -175,11 +171,17 @@ def transactions(servers: EtcdServers) -> Workload:
 
 def import_records(servers: EtcdServers, count: int) -> None:
     """Put so many records, by transactions one after the other. Raises grpc.RpcError."""
-    numbers = iter(range(count))
+    firsts = range(0, count, BATCH_KEYS)
+    batches = ([key_of(number) for number in range(first, min(first + BATCH_KEYS, count))] for first in firsts)
+    call_leader(servers, "Txn", map(transaction, batches))
+
+
+def call_leader(servers: EtcdServers, method: str, requests: Iterable[bytes]) -> None:
+    """One request after the other. Raises grpc.RpcError."""
     with grpc.insecure_channel(servers.leader()) as channel:
-        call = channel.unary_unary(f"/{SERVICE}/Txn")
-        while keys := [key_of(number) for number in islice(numbers, BATCH_KEYS)]:
-            call(transaction(keys), timeout=IMPORT_TIMEOUT_S)
+        call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"/{SERVICE}/{method}")
+        for request in requests:
+            call(request, timeout=IMPORT_TIMEOUT_S)
 
 
 def stream(method: str, address: str, body: bytes, in_flight: int) -> Stream:

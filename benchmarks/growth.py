@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -112,7 +113,7 @@ def of_matches(setup: Setup, places: Sequence[int]) -> Iterator[Point]:
     with setup.cluster("matches") as (cluster, gateway):
         first = 0
         for x in (*places, max(0, SELECTED_FROM - sum(places))):
-            gateway.import_records(x, lambda keys, value=b"%d" % x: indexed_batch(keys, value), first)
+            gateway.import_records(x, partial(indexed_batch, value=b"%d" % x), first)
             first += x
         workloads = Workloads(gateway)
         yield from setup.points({(x, "first page"): counted(cluster, workloads.pages(1, b"%d" % x)) for x in places})

@@ -32,9 +32,13 @@ def fill(report: Report, plan: Plan, folder: Path, tell: Tell) -> None:
 
 
 def contests(contestants: Contestants, matches: int) -> Iterator[Contest]:
-    """Of each number in flight a Get, then a page."""
     for in_flight in IN_FLIGHT:
-        gets = list(contestants.against_echo(lambda each, so_many=in_flight: each.gets(so_many)))
-        pages = list(contestants.against_echo(lambda each, so_many=in_flight: each.pages(so_many)))
-        yield Contest(f"get_{in_flight}", f"Get, {in_flight} in flight", gets)
-        yield Contest(f"page_{in_flight}", f"First {PAGE_LIMIT} of {matches:,} matches, {in_flight} in flight", pages)
+        yield from at_once(contestants, matches, in_flight)
+
+
+def at_once(contestants: Contestants, matches: int, in_flight: int) -> Iterator[Contest]:
+    """A Get, then a page."""
+    gets = list(contestants.against_echo(lambda each: each.gets(in_flight)))
+    yield Contest(f"get_{in_flight}", f"Get, {in_flight} in flight", gets)
+    pages = list(contestants.against_echo(lambda each: each.pages(in_flight)))
+    yield Contest(f"page_{in_flight}", f"First {PAGE_LIMIT} of {matches:,} matches, {in_flight} in flight", pages)

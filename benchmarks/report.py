@@ -97,14 +97,14 @@ def columns_of(rows: Sequence[Row]) -> Iterator[tuple[str, Cell]]:
     yield "op/s", rate_cell
     for yardstick in (ECHO, ETCD):
         if yardstick in contestants:
-            yield f"÷ {yardstick}", ratio_cell(lambda _, name=yardstick: name, rate)
+            yield f"÷ {yardstick}", against(yardstick, rate)
     if has_before:
         yield "÷ before", ratio_cell(before, rate)
     for title, measure in (("p50 ms", p50), ("p99 ms", p99), ("p99.9 ms", p999)):
         yield title, median_cell(measure, ".2f")
     yield "CPU s / 1,000", median_cell(cpu, ".3f")
     if ECHO in contestants:
-        yield "CPU ÷ echo", ratio_cell(lambda _: ECHO, cpu)
+        yield "CPU ÷ echo", against(ECHO, cpu)
     if has_before:
         yield "CPU ÷ before", ratio_cell(before, cpu)
     if any(run.client_cpu_s is not None for row in rows for runs in row.runs.values() for run in runs):
@@ -134,6 +134,11 @@ def ratio_cell(yardstick_of: Callable[[str], str], measure: Measure) -> Cell:
         return f"{row.ratio(contestant, yardstick, measure):.2f}" if yardstick in row.runs else ""
 
     return cell
+
+
+def against(yardstick: str, measure: Measure) -> Cell:
+    """Against the same one for all."""
+    return ratio_cell(lambda _: yardstick, measure)
 
 
 def client_cpu_cell(row: Row, contestant: str) -> str:

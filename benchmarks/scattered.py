@@ -6,7 +6,7 @@ It is a Python program on the same machine, so what it finds of rates is its own
 import asyncio
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import grpc.aio
 from google.protobuf.message import Message
@@ -62,7 +62,9 @@ class Scattered(Sized):
     ) -> tuple[list[float], float]:
         """How long each call took, and all of them; `addresses` are those of the partitions' leaders."""
         channels = {address: grpc.aio.insecure_channel(address) for address in set(addresses)}
-        calls = [channels[address].unary_unary(f"/{self._method}") for address in addresses]
+        calls: list[Callable[..., Awaitable[bytes]]] = [
+            channels[address].unary_unary(f"/{self._method}") for address in addresses
+        ]
         latencies_s: list[float] = []
 
         async def slot() -> None:

@@ -38,10 +38,15 @@ def contests(contestants: Contestants) -> Iterator[Contest]:
         yield Contest(f"get_{in_flight}", f"Get, {in_flight} in flight", list(gets(contestants, in_flight)))
         yield Contest(f"set_{in_flight}", f"Set, {in_flight} in flight", list(sets(contestants, in_flight)))
     for in_flight in AT_SATURATION:
-        forwarded = list(contestants.against_echo(lambda each, so_many=in_flight: each.gets(so_many, distance=1)))
-        yield Contest(f"get_other_{in_flight}", f"Get through another gateway, {in_flight} in flight", forwarded)
-        forwarded = list(contestants.against_echo(lambda each, so_many=in_flight: each.sets(so_many, distance=1)))
-        yield Contest(f"set_other_{in_flight}", f"Set through another gateway, {in_flight} in flight", forwarded)
+        yield from forwarded(contestants, in_flight)
+
+
+def forwarded(contestants: Contestants, in_flight: int) -> Iterator[Contest]:
+    """Through the node after the owner."""
+    gets = list(contestants.against_echo(lambda each: each.gets(in_flight, distance=1)))
+    yield Contest(f"get_other_{in_flight}", f"Get through another gateway, {in_flight} in flight", gets)
+    sets = list(contestants.against_echo(lambda each: each.sets(in_flight, distance=1)))
+    yield Contest(f"set_other_{in_flight}", f"Set through another gateway, {in_flight} in flight", sets)
 
 
 def gets(contestants: Contestants, in_flight: int) -> Iterator[Trial]:
