@@ -7,7 +7,7 @@ from .contestants import ETCD, REDIS, Contestants, name_of, running
 from .etcd import transactions
 from .figures import Figure, rate
 from .plan import Plan, Tell
-from .redis_cluster import ByRedisBenchmark
+from .redis_load import ByRedisBenchmark
 from .report import Report
 from .rounds import Contest, Trial, measure
 from .trials import Counted

@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import etcd, redis_cluster
+from . import etcd, redis_cluster, redis_load
 from .bodies import batch_request
 from .etcd import EtcdServers
 from .plan import Plan, Tell
@@ -67,7 +67,7 @@ class Contestants:
             return count
         if name == REDIS and self.redis:
             before = self.redis.records()
-            self.redis.import_records(count)
+            redis_load.import_records(self.redis, count)
             return self.redis.records() - before
         for ringhold in self.ringholds:
             if name == ringhold.name:
@@ -123,7 +123,7 @@ def running_redis(stack: ExitStack, folder: Path) -> RedisServers:
     servers = stack.enter_context(RedisServers(folder / "redis"))
     servers.wait_until_ready()
     servers.form()
-    servers.fill()
+    redis_load.fill(servers)
     return servers
 
 

@@ -8,7 +8,7 @@ from .etcd import puts, ranges
 from .figures import Figure, Row, cpu, rate
 from .footprint import footprints
 from .plan import Plan, Tell
-from .redis_cluster import ByRedisBenchmark
+from .redis_load import ByRedisBenchmark
 from .report import Report
 from .rounds import Contest, Trial, measure
 from .trials import ECHO, ByH2load, Counted

@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from benchmarks import bodies, clients, echo, etcd, figures, load, redis_cluster, workloads
+from benchmarks import bodies, clients, echo, etcd, figures, load, redis_cluster, redis_load, workloads
 from benchmarks.__main__ import parsed as arguments_of
 from benchmarks.__main__ import plan_of
 from benchmarks.bodies import framed, owned_keys, owner_of
@@ -49,7 +49,7 @@ def topology(owners: list[int]) -> cluster_pb2.TopologyResponse:
     return cluster_pb2.TopologyResponse(nodes=nodes, partitions=partitions)
 
 
-@pytest.mark.parametrize("module", [bodies, clients, echo, etcd, figures, load, redis_cluster, workloads])
+@pytest.mark.parametrize("module", [bodies, clients, echo, etcd, figures, load, redis_cluster, redis_load, workloads])
 def test_examples_hold(module: ModuleType) -> None:
     """Every example in a docstring gives what it says."""
     assert doctest.testmod(module).failed == 0
@@ -131,7 +131,7 @@ def test_a_silent_generator_voids_the_run() -> None:
     with pytest.raises(RunVoid, match="reports nothing"):
         parsed("could not connect\n")
     with pytest.raises(RunVoid, match="reports nothing"):
-        redis_cluster.requests_per_s("Could not connect\n")
+        redis_load.parsed("Could not connect\n")
 
 
 def test_who_did_not_run_is_not_compared() -> None:
