@@ -17,7 +17,7 @@ from .failure import BenchmarkFailed, RunVoid
 from .load import require_h2load
 from .machine import described
 from .plan import Plan, Tell, quick
-from .report import Report
+from .report import Report, wide_console
 
 RESULTS = Path(__file__).with_name("results")
 
@@ -89,7 +89,7 @@ def measured(table: str, plan: Plan, report: Report, console: Console) -> bool:
 def main(arguments: Sequence[str]) -> int:
     """The exit code: 0 if everything was measured, whatever the figures say."""
     found = parsed(arguments)
-    console = Console(soft_wrap=True)
+    console = wide_console()
     RESULTS.mkdir(exist_ok=True)
     try:
         require_h2load()

@@ -74,7 +74,7 @@ def fill(report: Report, plan: Plan, folder: Path, tell: Tell) -> None:
 def contests(contestants: Contestants) -> Iterator[Contest]:
     for callers in CONCURRENT:
         for operation in OPERATIONS:
-            title = f"{operation.capitalize()}, {callers} concurrent callers"
+            title = f"{operation.capitalize()}, {callers} at a time"
             task = (operation, str(callers))
             yield Contest(f"{operation}_{callers}", title, list(programs(contestants, task)))
 

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TypeAlias
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from .bodies import batch_request, get_request, indexed_batch, set_request
@@ -28,7 +27,7 @@ from .load import require_h2load
 from .machine import described
 from .plan import FULL_PACE, Tell
 from .plots import Curve, can_plot, plot
-from .report import row_in_json
+from .report import row_in_json, wide_console
 from .rounds import Contest, Pace, Trial, measure
 from .scattered import Scattered
 from .servers import NODES, Cluster
@@ -236,7 +235,7 @@ def main(arguments: Sequence[str]) -> int:
     dimension = DIMENSIONS[found.dimension]
     places = found.place or (dimension.quick if found.quick else dimension.places)
     pace = QUICK_PACE if found.quick else Pace(found.rounds, FULL_PACE.run_s)
-    console = Console(soft_wrap=True)
+    console = wide_console()
 
     def tell(step: str) -> None:
         console.print(f"{time.strftime('%H:%M:%S')} {found.dimension}: {step}", style="dim", highlight=False)

@@ -24,6 +24,9 @@ MEASURES: Mapping[str, Measure] = {
     "server_cpu_s_per_1000": cpu,
 }
 
+WIDTH_MIN = 132
+"""Of a console: what the widest table needs."""
+
 Cell: TypeAlias = Callable[[Row, str], str]
 """Of a row and a contestant; empty for what there is not."""
 
@@ -64,6 +67,13 @@ class Report:
             console.print(waits_table(self.waits))
         if self.figures:
             console.print(figure_table(self.figures))
+
+
+def wide_console() -> Console:
+    """For tables that are read in a file, too."""
+    console = Console(soft_wrap=True)
+    console.width = max(console.width, WIDTH_MIN)
+    return console
 
 
 def row_in_json(row: Row) -> dict[str, Any]:
