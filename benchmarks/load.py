@@ -38,7 +38,10 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What all processes together did, from the first request to the last answer; latencies are in microseconds."""
+    """What all processes together did, from the first request to the last answer.
+
+    Latencies, in microseconds, are those since all processes have begun.
+    """
 
     requests: int
     seconds: float
@@ -110,8 +113,8 @@ def carried_out(orders: Sequence[Order]) -> Sent:
         logs = [(generator.order, timings_of(generator.folder / "log")) for generator in generators]
     timings = [timing for _, log in logs for timing in log]
     micros = max(timing.ended_at_us for timing in timings) - min(timing.sent_at_us for timing in timings)
-    latencies = [latency for order, log in logs for latency in latencies_us(log, order.per_s)]
-    return Sent(sum(order.requests for order in orders), micros / 1e6, answer_bytes, latencies)
+    latencies_us = steady_latencies_us([as_due(log, order.per_s) for order, log in logs])
+    return Sent(sum(order.requests for order in orders), micros / 1e6, answer_bytes, latencies_us)
 
 
 def start(order: Order, folder: Path) -> Generator:
@@ -165,15 +168,25 @@ def timings_of(log: Path) -> list[Timing]:
     return [Timing(float(sent_at), float(took)) for sent_at, _, took, *_ in columns]
 
 
-def latencies_us(log: Sequence[Timing], per_s: float | None) -> list[float]:
-    """How long each request took; at a steady rate from when it was to be sent, if that was earlier.
+def as_due(log: Sequence[Timing], per_s: float | None) -> list[Timing]:
+    """The requests of one process; at a steady rate each from when it was to be sent, if that was earlier.
 
-    >>> latencies_us([Timing(0, 900_000), Timing(800_000, 100_000)], per_s=2)
-    [900000.0, 400000.0]
+    >>> as_due([Timing(0, 900_000), Timing(800_000, 100_000)], per_s=2)
+    [Timing(sent_at_us=0.0, took_us=900000.0), Timing(sent_at_us=500000.0, took_us=400000.0)]
     """
     if per_s is None:
-        return [timing.took_us for timing in log]
+        return list(log)
     ordered = sorted(log, key=lambda timing: timing.sent_at_us)
     first = ordered[0].sent_at_us
-    due = (first + number * 1e6 / per_s for number in range(len(ordered)))
-    return [float(each.ended_at_us - min(at, each.sent_at_us)) for each, at in zip(ordered, due, strict=True)]
+    due = (min(each.sent_at_us, first + number * 1e6 / per_s) for number, each in enumerate(ordered))
+    return [Timing(float(at), float(each.ended_at_us - at)) for each, at in zip(ordered, due, strict=True)]
+
+
+def steady_latencies_us(logs: Sequence[Sequence[Timing]]) -> list[float]:
+    """Of the requests since all processes have begun: to start a process takes time of the processor.
+
+    >>> steady_latencies_us([[Timing(0, 1), Timing(10, 2)], [Timing(5, 3)]])
+    [2, 3]
+    """
+    all_began_at_us = max(min(timing.sent_at_us for timing in log) for log in logs)
+    return [timing.took_us for log in logs for timing in log if timing.sent_at_us >= all_began_at_us]

@@ -19,7 +19,7 @@ from benchmarks.etcd import transaction, varint
 from benchmarks.failover import Outage, Writer, figures_of, first_acknowledged, waits_of
 from benchmarks.failure import RunVoid
 from benchmarks.figures import Figure, Percentiles, Row, Run, cpu, p50, percentiles, rate, ratio_within_rounds
-from benchmarks.load import Sent, Stream, Timing, latencies_us, parsed
+from benchmarks.load import Sent, Stream, Timing, as_due, parsed
 from benchmarks.report import Report, row_table
 from benchmarks.rounds import VOID_RUNS_MAX, Contest, Pace, measure
 from benchmarks.servers import Cluster
@@ -115,9 +115,9 @@ def test_a_percentile_is_a_latency_that_was_measured() -> None:
 
 def test_an_open_loop_counts_from_when_a_request_was_due() -> None:
     """What was sent late has waited since it was due; what was sent in time took what it took."""
-    late = [Timing(0, 10), Timing(500, 10), Timing(2000, 10)]
-    assert latencies_us(late, per_s=1000.0) == [10.0, 10.0, 10.0]
-    assert latencies_us([Timing(0, 10), Timing(1500, 10)], per_s=1000.0) == [10.0, 510.0]
+    early = [Timing(0, 10), Timing(500, 10), Timing(2000, 10)]
+    assert [timing.took_us for timing in as_due(early, per_s=1000.0)] == [10, 10, 10]
+    assert as_due([Timing(0, 10), Timing(1500, 10)], per_s=1000.0)[1] == Timing(1000, 510)
 
 
 @pytest.mark.parametrize(("value", "is_at_least", "reached"), [(2, True, False), (3, True, True), (2, False, True)])
