@@ -12,6 +12,7 @@ PYTHON ?= python3
 SEEDS ?= 50
 CUTS ?= 2000
 ROUNDS ?= 200
+BENCH ?=
 DOCKER ?= docker
 VERSION := $(shell sed -n 's/^version = //p' setup.cfg)
 
@@ -22,7 +23,9 @@ INTERPRETER := $(shell for name in $(PYTHON) python3.14 python3.13 python3.12 py
 
 EXTRAS_checks := rocksdb,demo
 EXTRAS_demo := demo
+EXTRAS_bench := rocksdb
 GROUPS_checks := --group lint --group test
+GROUPS_bench := --group bench
 
 CHECKS := .venv/checks/bin
 PYTEST := RINGHOLD_TEST_INSTALLED=1 $(CHECKS)/pytest --confcutdir=tests
@@ -100,9 +103,10 @@ durability: installed ## Kill nodes under load and check every acknowledged writ
 	cd tests && ../$(CHECKS)/python -m chaos.durability --engine rocksdb --rounds $(ROUNDS)
 
 .PHONY: bench
-bench: installed ## The benchmarks; they need h2load, and compare with etcd if it is there (make system-tools).
+bench: .venv/bench/ready ## All tables of the benchmarks; or what BENCH says (make bench BENCH="unary --quick").
 	@command -v h2load >/dev/null || { echo "the benchmarks need h2load: run make system-tools" >&2; exit 1; }
-	$(CHECKS)/python -m benchmarks
+	$(call reinstall,bench)
+	.venv/bench/bin/python -m benchmarks $(BENCH)
 
 .PHONY: proto
 proto: ## Write the generated protobuf and gRPC stubs.
@@ -121,10 +125,10 @@ image: ## Build the container image ringhold:VERSION.
 	$(DOCKER) build --tag ringhold:$(VERSION) .
 
 .PHONY: system-tools
-system-tools: ## Install what only the benchmarks need (Debian, Ubuntu): h2load, and etcd to compare with.
-	@{ command -v h2load && command -v etcd; } >/dev/null || { \
+system-tools: ## Install what only the benchmarks need (Debian, Ubuntu): h2load; etcd and Redis to compare with.
+	@{ command -v h2load && command -v etcd && command -v redis-server; } >/dev/null || { \
 		if [ "$$(id -u)" = 0 ]; then run=; else run="sudo -n"; fi; \
-		$$run apt-get update -qq && $$run apt-get install -y -qq nghttp2-client etcd-server; }
+		$$run apt-get update -qq && $$run apt-get install -y -qq nghttp2-client etcd-server redis-server; }
 
 .PHONY: power-tools
 power-tools: ## Install what the tests of power cuts need (Debian, Ubuntu): a C compiler. Without, they are skipped.

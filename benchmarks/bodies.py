@@ -68,22 +68,22 @@ def get_request(key: bytes) -> kv_pb2.GetRequest:
     return kv_pb2.GetRequest(key=key)
 
 
-def set_request(key: bytes) -> kv_pb2.SetRequest:
+def set_request(key: bytes, value: bytes = VALUE) -> kv_pb2.SetRequest:
     """Without a request_id: the gateway makes one, so that each repetition is a write of its own."""
-    return kv_pb2.SetRequest(key=key, value=VALUE)
+    return kv_pb2.SetRequest(key=key, value=value)
 
 
 def batch_request(keys: Sequence[bytes]) -> kv_pb2.BatchRequest:
     return kv_pb2.BatchRequest(operations=[kv_pb2.Operation(set=set_request(key)) for key in keys])
 
 
-def indexed_batch(keys: Sequence[bytes]) -> kv_pb2.BatchRequest:
-    """A batch whose records all match the query of `page_request`."""
+def indexed_batch(keys: Sequence[bytes], value: bytes = INDEX_VALUE) -> kv_pb2.BatchRequest:
+    """A batch whose records all match the query of `page_request` for that index value."""
     request = batch_request(keys)
     for operation in request.operations:
-        operation.set.indexes.add(name=INDEX, value=INDEX_VALUE)
+        operation.set.indexes.add(name=INDEX, value=value)
     return request
 
 
-def page_request(limit: int) -> kv_pb2.GetByIndexRequest:
-    return kv_pb2.GetByIndexRequest(index=INDEX, equals=INDEX_VALUE, limit=limit)
+def page_request(limit: int, value: bytes = INDEX_VALUE) -> kv_pb2.GetByIndexRequest:
+    return kv_pb2.GetByIndexRequest(index=INDEX, equals=value, limit=limit)

@@ -8,17 +8,20 @@ import json
 import shutil
 import urllib.request
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+
+import grpc
 
 from .bodies import VALUE, framed, key_of
 from .failure import BenchmarkFailed
 from .load import Stream
 from .servers import HOST, NODES, CountingServers, Server, counted, free_ports, samples_of
-from .workloads import BATCH_KEYS, BATCHES_IN_FLIGHT, IN_FLIGHT, KEYS_PER_NODE, Workload, shared
+from .workloads import BATCH_KEYS, BATCHES_IN_FLIGHT, KEYS_PER_NODE, Workload, spread
 
 SERVICE = "etcdserverpb.KV"
 REQUEST_TIMEOUT_S = 1.0
+IMPORT_TIMEOUT_S = 30.0
 LENGTH_DELIMITED = 2
 """The wire type of bytes and of messages in messages."""
 
@@ -125,27 +128,30 @@ def member_command(name: str, folder: Path, client: str, peer: str, members: str
     return ["etcd", *(f"--{flag}={value}" for flag, value in flags.items())]
 
 
-def etcd_workloads(servers: EtcdServers) -> Mapping[str, Workload]:
-    """What etcd does beside the workload of the name: unary calls as many at a time, transactions as large."""
-    keys = [key_of(number) for number in range(NODES * KEYS_PER_NODE)]
-    puts = {key: put_request(key) for key in keys}
-    ranges = {key: range_request(key) for key in keys}
-    return {
-        "set": unary("set", "Put", servers, puts),
-        "get_owner": unary("get_owner", "Range", servers, ranges),
-        "batch": transactions(servers),
-    }
+def unary(method: str, servers: EtcdServers, request_of: Callable[[bytes], bytes], in_flight: int) -> Workload:
+    """As many streams as Ringhold gets, one per key, to the leader, which owns all keys."""
+    keys = unary_keys()
 
-
-def unary(name: str, method: str, servers: EtcdServers, bodies: Mapping[bytes, bytes]) -> Workload:
-    """One stream per key, to the leader, which owns all keys."""
-    shares = shared(IN_FLIGHT, len(bodies))
-
-    def streams(_: int) -> list[Stream]:
+    def streams(number: int) -> list[Stream]:
         leader = servers.leader()
-        return [stream(method, leader, body, share) for body, share in zip(bodies.values(), shares, strict=True)]
+        return [stream(method, leader, request_of(key), share) for key, share in spread(keys, in_flight, number)]
 
-    return Workload(name, f"etcd's {method}", f"{SERVICE}/{method}", streams, answer_bytes=0)
+    return Workload(f"etcd's {method}", f"{SERVICE}/{method}", streams, answer_bytes=0)
+
+
+def unary_keys() -> list[bytes]:
+    """As many as Ringhold gets."""
+    return [key_of(number) for number in range(NODES * KEYS_PER_NODE)]
+
+
+def puts(servers: EtcdServers, in_flight: int) -> Workload:
+    return unary("Put", servers, put_request, in_flight)
+
+
+def ranges(servers: EtcdServers, in_flight: int) -> Workload:
+    """Puts the keys first."""
+    call_leader(servers, "Put", map(put_request, unary_keys()))
+    return unary("Range", servers, range_request, in_flight)
 
 
 def transactions(servers: EtcdServers) -> Workload:
@@ -160,7 +166,22 @@ def transactions(servers: EtcdServers) -> Workload:
         return [stream("Txn", addresses[slot % len(addresses)], body, 1) for slot, body in enumerate(bodies)]
 
     title = f"etcd's transactions of {BATCH_KEYS}"
-    return Workload("batch", title, f"{SERVICE}/Txn", streams, answer_bytes=0, operations_per_request=BATCH_KEYS)
+    return Workload(title, f"{SERVICE}/Txn", streams, answer_bytes=0, operations_per_request=BATCH_KEYS)
+
+
+def import_records(servers: EtcdServers, count: int) -> None:
+    """Put so many records, by transactions one after the other. Raises grpc.RpcError."""
+    firsts = range(0, count, BATCH_KEYS)
+    batches = ([key_of(number) for number in range(first, min(first + BATCH_KEYS, count))] for first in firsts)
+    call_leader(servers, "Txn", map(transaction, batches))
+
+
+def call_leader(servers: EtcdServers, method: str, requests: Iterable[bytes]) -> None:
+    """One request after the other. Raises grpc.RpcError."""
+    with grpc.insecure_channel(servers.leader()) as channel:
+        call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"/{SERVICE}/{method}")
+        for request in requests:
+            call(request, timeout=IMPORT_TIMEOUT_S)
 
 
 def stream(method: str, address: str, body: bytes, in_flight: int) -> Stream:

@@ -1,7 +1,8 @@
-"""How long a dead node's partitions take no writes: kill -9 of one node after the other, under light load.
+"""`python -m benchmarks failover`: how long a dead node's partitions take no writes.
 
-Two views of it. Plain gRPC through the surviving gateways, in short attempts, says when the partitions are back.
-Ringhold's client, which knows the dead node and one other, says what a program notices.
+kill -9 of one node after the other, under light load. Two views of it: plain gRPC through the surviving gateways, in
+short attempts, says when the partitions are back. Ringhold's client, which knows the dead node and one other, says what
+a program notices.
 """
 
 import asyncio
@@ -9,6 +10,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
 
 import grpc
 import grpc.aio
@@ -19,6 +22,8 @@ from ringhold.api.proto.ringhold.v1 import kv_pb2, kv_pb2_grpc
 from .bodies import VALUE, owned_keys, set_request
 from .failure import BenchmarkFailed
 from .figures import Figure, Waits
+from .plan import Plan, Tell
+from .report import Report
 from .servers import Cluster
 from .workloads import Gateway
 
@@ -89,7 +94,19 @@ class Writer:
         self.longest_s = max(self.longest_s, time.monotonic() - began)
 
 
-def measure_failovers(cluster: Cluster, kills: int, tell: Callable[[str], None]) -> list[Outage]:
+def fill(report: Report, plan: Plan, folder: Path, tell: Tell) -> None:
+    """Raises BenchmarkFailed."""
+    for engine in plan.engines:
+        with Cluster(folder / f"failover-{engine}", engine) as cluster:
+            cluster.wait_until_ready()
+            found = measure_failovers(cluster, plan.kills, tell)
+        for failure in (failure for outage in found for failure in outage.client_failures):
+            tell(f"a client's write failed: {failure}")
+        report.waits += waits_of(found, engine)
+        report.figures += figures_of(found, engine)
+
+
+def measure_failovers(cluster: Cluster, kills: int, tell: Tell) -> list[Outage]:
     """Kill nodes in turn, so many times in all; the cluster is well before each kill. Raises BenchmarkFailed."""
     gateways = [Gateway(address) for address in cluster.addresses]
     try:
@@ -99,9 +116,7 @@ def measure_failovers(cluster: Cluster, kills: int, tell: Callable[[str], None])
             gateway.close()
 
 
-async def outages(
-    cluster: Cluster, gateways: Sequence[Gateway], kills: int, tell: Callable[[str], None]
-) -> list[Outage]:
+async def outages(cluster: Cluster, gateways: Sequence[Gateway], kills: int, tell: Tell) -> list[Outage]:
     found: list[Outage] = []
     async with AsyncExitStack() as stack:
         circle = cluster.addresses * 2
@@ -218,24 +233,33 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.005)
 
 
-def waits_of(found: Sequence[Outage]) -> list[Waits]:
+def waits_of(found: Sequence[Outage], engine: str) -> list[Waits]:
     """What is told beside the figures."""
-    slowest = [max(outage.resumed_s) for outage in found]
-    every = [seconds for outage in found for seconds in outage.resumed_s]
+    waits = {
+        "slowest": ("kill -9 to the first write, slowest partition of each kill", slowest_s(found)),
+        "every": (
+            "kill -9 to the first write, every sampled partition",
+            [seconds for outage in found for seconds in outage.resumed_s],
+        ),
+        "client": ("longest write of a client around a kill", [outage.client_longest_s for outage in found]),
+        "settled": ("restart to all leaders back", [outage.settled_s for outage in found]),
+    }
     return [
-        Waits("failover_slowest", "kill -9 to the first write, slowest partition of each kill", slowest),
-        Waits("failover_every", "kill -9 to the first write, every sampled partition", every),
-        Waits("failover_client", "longest write of a client around a kill", [each.client_longest_s for each in found]),
-        Waits("failover_settled", "restart to all leaders back", [outage.settled_s for outage in found]),
+        Waits(f"failover_{name}_{engine}", f"{title}, {engine}", seconds) for name, (title, seconds) in waits.items()
     ]
 
 
-def figures_of_failover(found: Sequence[Outage]) -> list[Figure]:
-    slowest = waits_of(found)[0]
+def slowest_s(found: Sequence[Outage]) -> list[float]:
+    """A kill took as long as its slowest partition."""
+    return [max(outage.resumed_s) for outage in found]
+
+
+def figures_of(found: Sequence[Outage], engine: str) -> list[Figure]:
+    slowest = slowest_s(found)
     failures = sum(len(outage.client_failures) for outage in found)
-    kills = f"{len(found)} times kill -9"
+    kills = f"{len(found)} times kill -9, {engine}"
     return [
-        Figure("failover_median", f"Writes resume, median of {kills}", slowest.median_s, "s", MEDIAN_S_TARGET),
-        Figure("failover_worst", f"Writes resume, worst of {kills}", slowest.worst_s, "s", WORST_S_TARGET),
-        Figure("failover_failures", f"Failed writes of a client, {kills}", failures, "writes", 0),
+        Figure(f"failover_median_{engine}", f"Writes resume, median of {kills}", median(slowest), "s", MEDIAN_S_TARGET),
+        Figure(f"failover_worst_{engine}", f"Writes resume, worst of {kills}", max(slowest), "s", WORST_S_TARGET),
+        Figure(f"failover_failures_{engine}", f"Failed writes of a client, {kills}", failures, "writes", 0),
     ]

@@ -1,18 +1,48 @@
-"""From runs to figures: rates, medians, ratios, and what they should be. Pure arithmetic."""
+"""From runs to figures: rates, percentiles, medians, ratios, and what they should be. Pure arithmetic."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from statistics import median
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Percentiles:
+    """How long half of the calls took at most, 99 % and 99.9 % of them, in milliseconds."""
+
+    p50_ms: float
+    p99_ms: float
+    p999_ms: float
+
+
+def percentiles(latencies_us: Sequence[float]) -> Percentiles:
+    """By the nearest rank: each is a latency that was measured. There must be one at least.
+
+    >>> percentiles([1000 * number for number in range(1, 1001)])
+    Percentiles(p50_ms=500.0, p99_ms=990.0, p999_ms=999.0)
+    """
+    ordered = sorted(latencies_us)
+    ranks = (ceil(per_mille * len(ordered) / 1000) for per_mille in (500, 990, 999))
+    return Percentiles(*(ordered[max(rank, 1) - 1] / 1000 for rank in ranks))
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one run did: operations, seconds of wall time, CPU seconds of all servers, and latencies if taken."""
+    """What one run did: operations, seconds of wall time, CPU seconds of all its servers, and its latencies.
+
+    An operation is what users count: a batch of 100 is 100 operations; latencies are those of requests.
+    """
 
     operations: int
     seconds: float
     server_cpu_s: float
-    latencies_us: Sequence[int] = ()
+    latency: Percentiles
+    client_cpu_s: float | None = None
+    """Of the one process that sent the load; None where it is none of the contestants."""
+
+    is_floor: bool = False
+    """Whether the generator took all that it could: the servers might have done more."""
 
     @property
     def rate(self) -> float:
@@ -25,68 +55,55 @@ class Run:
         return self.server_cpu_s / self.operations * 1000
 
     @property
-    def latency_ms(self) -> float:
-        """The median, in milliseconds."""
-        return median(self.latencies_us) / 1000
+    def client_cpu_s_per_1000(self) -> float | None:
+        return None if self.client_cpu_s is None else self.client_cpu_s / self.operations * 1000
+
+
+Measure: TypeAlias = Callable[[Run], float]
+
+
+def rate(run: Run) -> float:
+    return run.rate
+
+
+def cpu(run: Run) -> float:
+    return run.cpu_s_per_1000
+
+
+def p50(run: Run) -> float:
+    return run.latency.p50_ms
+
+
+def p99(run: Run) -> float:
+    return run.latency.p99_ms
+
+
+def p999(run: Run) -> float:
+    return run.latency.p999_ms
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """The echo's run and the product's run right after it, with messages of the same sizes; then etcd's, if it ran."""
+class Row:
+    """One workload: for each contestant its runs, one per round."""
 
-    echo: Run
-    product: Run
-    etcd: Run | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """The medians over the rounds of one workload; ratios are taken within each round, latencies are None if not taken.
-
-    `operations` are what users count: a batch of 100 is 100 operations, at the echo too.
-    """
-
-    workload: str
+    name: str
     title: str
-    operations_per_s: float
-    cpu_s_per_1000: float
-    echo_operations_per_s: float
-    echo_cpu_s_per_1000: float
-    rate_ratio: float
-    cpu_ratio: float
-    latency_ms: float | None
-    echo_latency_ms: float | None
-    etcd_operations_per_s: float | None
-    etcd_rate_ratio: float | None
+    runs: Mapping[str, Sequence[Run]]
+
+    def median(self, contestant: str, measure: Measure) -> float:
+        return median(measure(run) for run in self.runs[contestant])
+
+    def ratio(self, contestant: str, yardstick: str, measure: Measure) -> float:
+        """The median of the ratios within each round: what slows a whole round down moves none of them."""
+        return ratio_within_rounds(self.runs[contestant], self.runs[yardstick], measure)
 
 
-def summary(workload: str, title: str, pairs: Sequence[Pair]) -> Summary:
-    """The figures of a workload."""
-    timed = all(pair.product.latencies_us for pair in pairs)
-    etcd_runs = [pair.etcd for pair in pairs if pair.etcd]
-    return Summary(
-        workload,
-        title,
-        operations_per_s=median(pair.product.rate for pair in pairs),
-        cpu_s_per_1000=median(pair.product.cpu_s_per_1000 for pair in pairs),
-        echo_operations_per_s=median(pair.echo.rate for pair in pairs),
-        echo_cpu_s_per_1000=median(pair.echo.cpu_s_per_1000 for pair in pairs),
-        rate_ratio=median(pair.product.rate / pair.echo.rate for pair in pairs),
-        cpu_ratio=median(ratio(pair.product.cpu_s_per_1000, pair.echo.cpu_s_per_1000) for pair in pairs),
-        latency_ms=median(pair.product.latency_ms for pair in pairs) if timed else None,
-        echo_latency_ms=median(pair.echo.latency_ms for pair in pairs) if timed else None,
-        etcd_operations_per_s=median(run.rate for run in etcd_runs) if etcd_runs else None,
-        etcd_rate_ratio=median(etcd_ratios(pairs)) if etcd_runs else None,
-    )
+def ratio_within_rounds(runs: Sequence[Run], others: Sequence[Run], measure: Measure) -> float:
+    """Infinite if the others cost nothing that could be measured."""
+    return median(quotient(measure(run), measure(other)) for run, other in zip(runs, others, strict=True))
 
 
-def etcd_ratios(pairs: Sequence[Pair]) -> list[float]:
-    """The product's rate against etcd's, in each round in which etcd ran."""
-    return [pair.product.rate / pair.etcd.rate for pair in pairs if pair.etcd]
-
-
-def ratio(measured: float, yardstick: float) -> float:
-    """Infinite if the yardstick cost nothing that could be measured."""
+def quotient(measured: float, yardstick: float) -> float:
     return measured / yardstick if yardstick else float("inf")
 
 
@@ -107,24 +124,6 @@ class Figure:
         return self.value >= self.target if self.is_at_least else self.value <= self.target
 
 
-def rate_against_echo(name: str, title: str, pairs: Sequence[Pair], target: float) -> Figure:
-    value = median(pair.product.rate / pair.echo.rate for pair in pairs)
-    return Figure(name, title, value, "of the echo", target, is_at_least=True)
-
-
-def rate_against_etcd(name: str, title: str, pairs: Sequence[Pair], target: float) -> Figure:
-    """The median of `etcd_ratios`; etcd must have run."""
-    return Figure(name, title, median(etcd_ratios(pairs)), "of etcd's", target, is_at_least=True)
-
-
-def latency_against(name: str, title: str, pairs: Sequence[Pair], others: Sequence[Pair], target: float) -> Figure:
-    """How many times the median latency of another workload in the same round."""
-    value = median(
-        pair.product.latency_ms / other.product.latency_ms for pair, other in zip(pairs, others, strict=True)
-    )
-    return Figure(name, title, value, "times", target)
-
-
 @dataclass(frozen=True, slots=True)
 class Waits:
     """Seconds that something took, each time that it happened: one or more."""
@@ -140,3 +139,18 @@ class Waits:
     @property
     def worst_s(self) -> float:
         return max(self.seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What the processes of one contestant take together: all three of them.
+
+    `disk_bytes_per_record` is what the folders have grown by the import of so many records, logs and copies included;
+    `idle_cpu_share` the share of one core while nobody calls.
+    """
+
+    contestant: str
+    records: int
+    resident_bytes: int
+    disk_bytes_per_record: float
+    idle_cpu_share: float

@@ -7,12 +7,13 @@ import sqlite3
 import subprocess
 import tempfile
 import time
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 
 SYNCS = 100
-PACKAGES = ("ringhold", "grpcio", "protobuf", "aiohttp", "sqlitedict")
+TOOLS = ("h2load", "etcd", "redis-server")
+PACKAGES = ("ringhold", "grpcio", "protobuf", "aiohttp", "sqlitedict", "rocksdict", "aetcd", "redis")
 
 
 def described(folder: Path) -> dict[str, str]:
@@ -23,11 +24,19 @@ def described(folder: Path) -> dict[str, str]:
         "disk": f"one fdatasync takes {sync_ms(folder):.2f} ms",
         "system": f"{platform.system()} {platform.release()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "h2load": first_line(["h2load", "--version"]),
         "sqlite": sqlite3.sqlite_version,
-        **({"etcd": first_line(["etcd", "--version"])} if shutil.which("etcd") else {}),
-        **{package: version(package) for package in PACKAGES},
+        **{tool: first_line([tool, "--version"]) for tool in TOOLS if shutil.which(tool)},
+        **{package: version(package) for package in PACKAGES if is_there(package)},
     }
+
+
+def is_there(package: str) -> bool:
+    """Some are only needed by a table or an engine."""
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def processor() -> str:

@@ -1,35 +1,57 @@
-"""The figures as tables for people and as JSON for programs."""
+"""The figures as tables for people and as JSON, with every run of every round, for programs."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import median
+from typing import Any, TypeAlias
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from .figures import Figure, Summary, Waits
+from .contestants import BEFORE, ETCD
+from .figures import Figure, Footprint, Measure, Row, Waits, cpu, p50, p99, p999, rate
+from .trials import ECHO
+
+MEGABYTE = 1_000_000
+MEASURES: Mapping[str, Measure] = {
+    "operations_per_s": rate,
+    "p50_ms": p50,
+    "p99_ms": p99,
+    "p999_ms": p999,
+    "server_cpu_s_per_1000": cpu,
+}
+
+WIDTH_MIN = 132
+"""Of a console: what the widest table needs."""
+
+Cell: TypeAlias = Callable[[Row, str], str]
+"""Of a row and a contestant; empty for what there is not."""
 
 
 @dataclass(slots=True)
 class Report:
-    """All that one call of the benchmark found."""
+    """All that one table's command found."""
 
+    table: str
     command: str
     machine: Mapping[str, str]
-    summaries: list[Summary] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    footprints: list[Footprint] = field(default_factory=list)
     waits: list[Waits] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
 
     def write(self, path: Path) -> None:
-        figures = [{**asdict(figure), "reached": figure.reached} for figure in self.figures]
         found = {
+            "table": self.table,
             "command": self.command,
             "machine": dict(self.machine),
-            "workloads": [asdict(summary) for summary in self.summaries],
+            "rows": [row_in_json(row) for row in self.rows],
+            "footprints": [asdict(footprint) for footprint in self.footprints],
             "waits": [asdict(waits) for waits in self.waits],
-            "figures": figures,
+            "figures": [{**asdict(figure), "reached": figure.reached} for figure in self.figures],
         }
         path.write_text(json.dumps(found, indent=2) + "\n")
 
@@ -37,49 +59,116 @@ class Report:
         console.print(f"\n$ {self.command}", highlight=False)
         for what, text in self.machine.items():
             console.print(f"  {what}: {text}", highlight=False)
-        if self.summaries:
-            console.print(workload_table(self.summaries))
+        if self.rows:
+            console.print(row_table(self.rows))
+        if self.footprints:
+            console.print(footprint_table(self.footprints))
         if self.waits:
             console.print(waits_table(self.waits))
         if self.figures:
             console.print(figure_table(self.figures))
 
 
-def workload_table(summaries: Sequence[Summary]) -> Table:
-    table = Table("workload", box=SIMPLE_HEAD)
-    for column in (
-        "op/s",
-        "CPU s / 1,000",
-        "echo op/s",
-        "echo CPU s / 1,000",
-        "op/s ÷ echo",
-        "CPU ÷ echo",
-        "ms",
-        "echo ms",
-        "etcd op/s",
-        "op/s ÷ etcd",
-    ):
+def wide_console() -> Console:
+    """For tables that are read in a file, too."""
+    console = Console(soft_wrap=True)
+    console.width = max(console.width, WIDTH_MIN)
+    return console
+
+
+def row_in_json(row: Row) -> dict[str, Any]:
+    """Medians, and the runs that they are of."""
+    contestants = {
+        contestant: {
+            "medians": {name: row.median(contestant, measure) for name, measure in MEASURES.items()},
+            "rounds": [{**asdict(run), "operations_per_s": run.rate} for run in runs],
+        }
+        for contestant, runs in row.runs.items()
+    }
+    return {"name": row.name, "title": row.title, "contestants": contestants}
+
+
+def row_table(rows: Sequence[Row]) -> Table:
+    columns = dict(columns_of(rows))
+    table = Table("", box=SIMPLE_HEAD)
+    for column in columns:
         table.add_column(column, justify="right")
-    for each in summaries:
-        table.add_row(
-            each.title,
-            f"{each.operations_per_s:,.0f}",
-            f"{each.cpu_s_per_1000:.3f}",
-            f"{each.echo_operations_per_s:,.0f}",
-            f"{each.echo_cpu_s_per_1000:.3f}",
-            f"{each.rate_ratio:.2f}",
-            f"{each.cpu_ratio:.2f}",
-            if_taken(each.latency_ms, ".2f"),
-            if_taken(each.echo_latency_ms, ".2f"),
-            if_taken(each.etcd_operations_per_s, ",.0f"),
-            if_taken(each.etcd_rate_ratio, ".2f"),
-        )
+    for row in rows:
+        table.add_row(f"[bold]{row.title}")
+        for contestant in row.runs:
+            table.add_row(f"  {contestant}", *(cell(row, contestant) for cell in columns.values()))
     return table
 
 
-def if_taken(value: float | None, form: str) -> str:
-    """Nothing for what was not measured."""
-    return "" if value is None else format(value, form)
+def columns_of(rows: Sequence[Row]) -> Iterator[tuple[str, Cell]]:
+    """What there is to compare with has a column."""
+    contestants = {contestant for row in rows for contestant in row.runs}
+    has_before = any(contestant.endswith(BEFORE) for contestant in contestants)
+    yield "op/s", rate_cell
+    for yardstick in (ECHO, ETCD):
+        if yardstick in contestants:
+            yield f"÷ {yardstick}", against(yardstick, rate)
+    if has_before:
+        yield "÷ before", ratio_cell(before, rate)
+    for title, measure in (("p50 ms", p50), ("p99 ms", p99), ("p99.9 ms", p999)):
+        yield title, median_cell(measure, ".2f")
+    yield "CPU s / 1,000", median_cell(cpu, ".3f")
+    if ECHO in contestants:
+        yield "CPU ÷ echo", against(ECHO, cpu)
+    if has_before:
+        yield "CPU ÷ before", ratio_cell(before, cpu)
+    if any(run.client_cpu_s is not None for row in rows for runs in row.runs.values() for run in runs):
+        yield "client CPU s / 1,000", client_cpu_cell
+
+
+def before(contestant: str) -> str:
+    """Its earlier state."""
+    return contestant + BEFORE
+
+
+def rate_cell(row: Row, contestant: str) -> str:
+    """With a sign where the generator was the bottleneck in a round."""
+    sign = "≥ " if any(run.is_floor for run in row.runs[contestant]) else ""
+    return f"{sign}{row.median(contestant, rate):,.0f}"
+
+
+def median_cell(measure: Measure, form: str) -> Cell:
+    return lambda row, contestant: format(row.median(contestant, measure), form)
+
+
+def ratio_cell(yardstick_of: Callable[[str], str], measure: Measure) -> Cell:
+    """Against another contestant of the row, if it was there."""
+
+    def cell(row: Row, contestant: str) -> str:
+        yardstick = yardstick_of(contestant)
+        return f"{row.ratio(contestant, yardstick, measure):.2f}" if yardstick in row.runs else ""
+
+    return cell
+
+
+def against(yardstick: str, measure: Measure) -> Cell:
+    """Against the same one for all."""
+    return ratio_cell(lambda _: yardstick, measure)
+
+
+def client_cpu_cell(row: Row, contestant: str) -> str:
+    taken = [run.client_cpu_s_per_1000 for run in row.runs[contestant] if run.client_cpu_s_per_1000 is not None]
+    return f"{median(taken):.3f}" if taken else ""
+
+
+def footprint_table(footprints: Sequence[Footprint]) -> Table:
+    table = Table("three servers together", box=SIMPLE_HEAD)
+    for column in ("records", "memory (RSS), MB", "bytes on disk per record", "idle CPU, % of a core"):
+        table.add_column(column, justify="right")
+    for each in footprints:
+        table.add_row(
+            each.contestant,
+            f"{each.records:,}" if each.records else "",
+            f"{each.resident_bytes / MEGABYTE:.0f}",
+            f"{each.disk_bytes_per_record:,.0f}" if each.records else "",
+            f"{100 * each.idle_cpu_share:.1f}",
+        )
+    return table
 
 
 def waits_table(all_waits: Sequence[Waits]) -> Table:

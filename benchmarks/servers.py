@@ -1,4 +1,4 @@
-"""The processes that are measured: three nodes, and three echo servers."""
+"""The processes that are measured, three of each kind: nodes, echo servers, and what other modules add."""
 
 import os
 import socket
@@ -8,7 +8,7 @@ import time
 import urllib.request
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +24,9 @@ HOST = "127.0.0.1"
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
 POLL_INTERVAL_S = 0.01
+BLOCK_BYTES = 512
+"""The unit of `st_blocks`."""
+
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 ECHO_SCRIPT = Path(__file__).with_name("echo.py")
 
@@ -56,9 +59,13 @@ class Server:
 class Servers:
     """Processes that run while this is entered."""
 
-    def __init__(self, folder: Path, commands: Sequence[tuple[str, list[str]]]) -> None:
-        self._folder = folder
+    def __init__(
+        self, folder: Path, commands: Sequence[tuple[str, list[str]]], environment: Mapping[str, str] | None = None
+    ) -> None:
+        """`folder` takes their files; `environment` is added to this process's own."""
+        self.folder = folder
         self._commands = commands
+        self._environment = {**os.environ, **(environment or {})}
         self.servers: list[Server] = []
 
     @property
@@ -66,7 +73,7 @@ class Servers:
         return [server.address for server in self.servers]
 
     def __enter__(self) -> Self:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         self.servers += [self._started(number) for number in range(len(self._commands))]
         return self
 
@@ -84,9 +91,11 @@ class Servers:
 
     def _started(self, number: int) -> Server:
         address, command = self._commands[number]
-        log = self._folder / f"{address.rpartition(':')[2]}.log"
+        log = self.folder / f"{address.rpartition(':')[2]}.log"
         with log.open("ab") as output:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=self._environment
+            )
         return Server(address, log, process)
 
     def kill(self, number: int) -> None:
@@ -101,6 +110,14 @@ class Servers:
     def cpu_s(self) -> float:
         """CPU time of all processes so far."""
         return sum(server.cpu_s() for server in self.servers)
+
+    def resident_bytes(self) -> int:
+        """Memory of all processes."""
+        return sum(server.resident_bytes() for server in self.servers)
+
+    def disk_bytes(self) -> int:
+        """What their files take on the disk, what was set aside for growth included."""
+        return sum(path.stat().st_blocks * BLOCK_BYTES for path in self.folder.rglob("*") if path.is_file())
 
     def is_ready(self, server: Server) -> bool:
         """Whether it accepts connections."""
@@ -137,18 +154,28 @@ class EchoServers(Servers):
 
 
 class Cluster(CountingServers):
-    """A new cluster of three nodes, each as a user would start it."""
+    """A new cluster, of three nodes if nothing else is said, each as a user would start it."""
 
-    def __init__(self, folder: Path, engine: str) -> None:
-        addresses = [f"{HOST}:{port}" for port in free_ports(2 * NODES)]
-        grpc, http = addresses[:NODES], addresses[NODES:]
-        seeds = ["--seeds", ",".join(http), "--expect", str(NODES), "--engine", engine]
+    def __init__(
+        self,
+        folder: Path,
+        engine: str,
+        source: Path | None = None,
+        *,
+        nodes: int = NODES,
+        options: Sequence[str] = (),
+    ) -> None:
+        """`source` is a clone whose code the nodes run; else it is the code that is imported here."""
+        addresses = [f"{HOST}:{port}" for port in free_ports(2 * nodes)]
+        grpc, http = addresses[:nodes], addresses[nodes:]
+        seeds = ["--seeds", ",".join(http), "--expect", str(nodes), "--engine", engine, *options]
         super().__init__(
             folder,
             [
                 (grpc[number], [*serve_command(folder, number), "--grpc", grpc[number], "--http", http[number], *seeds])
-                for number in range(NODES)
+                for number in range(nodes)
             ],
+            {} if source is None else {"PYTHONPATH": str(importable(source, folder))},
         )
         self.http = http
         self._http = dict(zip(grpc, http, strict=True))
@@ -181,6 +208,14 @@ def counted(calls: Iterable[tuple[str, str, float]]) -> Counter[tuple[str, str]]
     for method, reason, count in calls:
         counts[method, reason] += int(count)
     return counts
+
+
+def importable(source: Path, folder: Path) -> Path:
+    """A folder in which the clone `source` is the package `ringhold`."""
+    path = folder / "source"
+    path.mkdir(parents=True)
+    (path / "ringhold").symlink_to(source.resolve(), target_is_directory=True)
+    return path
 
 
 def serve_command(folder: Path, number: int) -> list[str]:

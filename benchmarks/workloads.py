@@ -1,9 +1,10 @@
-"""What is asked of the cluster, and the echo's counterpart of each: the same bodies, answers of the same size."""
+"""What is asked of the cluster: bodies, and the nodes that they go to."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import cycle, islice
+from dataclasses import dataclass
+from itertools import chain, cycle, islice
+from typing import TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -11,10 +12,11 @@ from google.protobuf.message import Message
 from ringhold.api.proto.ringhold.v1 import cluster_pb2, cluster_pb2_grpc, kv_pb2, kv_pb2_grpc
 
 from .bodies import (
+    INDEX_VALUE,
+    VALUE,
     batch_request,
     framed,
     get_request,
-    indexed_batch,
     key_of,
     owned_keys,
     owner_of,
@@ -22,11 +24,11 @@ from .bodies import (
     page_request,
     set_request,
 )
-from .echo import path_of
 from .failure import BenchmarkFailed
 from .load import Stream
 
-IN_FLIGHT = 64
+Place = TypeVar("Place")
+
 KEYS_PER_NODE = 7
 BATCH_KEYS = 100
 BATCHES_IN_FLIGHT = 12
@@ -40,23 +42,16 @@ SETTLE_PAUSE_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Requests of one method, by its full name.
+    """Requests of one method, by its full name, whose answers have so many bytes.
 
     `streams` gives what runs at once in the round of a number; it is asked right before each run, since owners move.
     """
 
-    name: str
     title: str
     method: str
     streams: Callable[[int], Sequence[Stream]]
     answer_bytes: int
     operations_per_request: int = 1
-    with_latencies: bool = False
-
-    def echoed(self, streams: Sequence[Stream], echo_of: dict[str, str]) -> list[Stream]:
-        """The same for the echo servers; `echo_of` gives the one that stands for a node."""
-        path = path_of(self.answer_bytes)
-        return [replace(stream, address=echo_of[stream.address], path=path) for stream in streams]
 
 
 class Gateway:
@@ -103,12 +98,14 @@ class Gateway:
         answer: Message = getattr(self._kv, method)(request, timeout=RPC_TIMEOUT_S)
         return answer
 
-    def import_records(self, count: int) -> None:
-        """Write so many records that match the query of the page. Raises RuntimeError if one was refused."""
-        numbers = iter(range(count))
+    def import_records(
+        self, count: int, batch_of: Callable[[Sequence[bytes]], kv_pb2.BatchRequest], first: int = 0
+    ) -> None:
+        """Write so many records by batches, from the key of the `first` on. Raises RuntimeError if one was refused."""
+        numbers = iter(range(first, first + count))
         waiting = []
         while keys := [key_of(number) for number in islice(numbers, IMPORT_BATCH)]:
-            waiting.append(self._kv.Batch.future(indexed_batch(keys), timeout=RPC_TIMEOUT_S))
+            waiting.append(self._kv.Batch.future(batch_of(keys), timeout=RPC_TIMEOUT_S))
             if len(waiting) == IMPORTS_IN_FLIGHT:
                 refuse_failures(waiting.pop(0).result())
         for answer in waiting:
@@ -124,28 +121,27 @@ def refuse_failures(response: kv_pb2.BatchResponse) -> None:
 class Workloads:
     """Makes the workloads for a running cluster whose nodes are the topology's, in its order."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(
+        self, gateway: Gateway, keys_per_node: int = KEYS_PER_NODE, value: bytes = VALUE, first: int = 0
+    ) -> None:
+        """`value` is set under each key; keys begin with that of the `first`."""
         topology = gateway.topology()
         self._gateway = gateway
+        self._value = value
         self._addresses = [node.grpc_address for node in topology.nodes]
-        self._keys = owned_keys(topology, KEYS_PER_NODE)
-        for key in (key for own in self._keys for key in own):
-            gateway.call("Set", set_request(key))
+        self._keys = list(chain.from_iterable(zip(*owned_keys(topology, keys_per_node, first), strict=True)))
+        for key in self._keys:
+            gateway.call("Set", self._set_request(key))
 
-    def get_owner(self) -> Workload:
-        return self._of_keys("get_owner", "Get at the owner", "Get", get_request, distance=0)
+    def gets(self, in_flight: int, *, distance: int = 0) -> Workload:
+        """To the owner of the key, or to the node so many places after it."""
+        return self._of_keys("Get", get_request, in_flight, distance)
 
-    def get_forwarded(self) -> Workload:
-        return self._of_keys("get_forwarded", "Get through another node", "Get", get_request, distance=1)
+    def sets(self, in_flight: int, *, distance: int = 0) -> Workload:
+        return self._of_keys("Set", self._set_request, in_flight, distance)
 
-    def set_owner(self) -> Workload:
-        return self._of_keys("set", "Set at the owner", "Set", set_request, distance=0)
-
-    def set_forwarded(self) -> Workload:
-        return self._of_keys("set_forwarded", "Set through another node", "Set", set_request, distance=1)
-
-    def batch(self) -> Workload:
-        """Batches over all partitions, to all nodes."""
+    def batches(self) -> Workload:
+        """Over all partitions, to all nodes."""
         slots = zip(cycle(self._addresses), range(BATCHES_IN_FLIGHT), strict=False)
         requests = [
             (address, batch_request([key_of(BATCH_KEYS * slot + number) for number in range(BATCH_KEYS)]))
@@ -153,53 +149,33 @@ class Workloads:
         ]
         streams = [stream("Batch", address, request) for address, request in requests]
         answer_bytes = self._gateway.call("Batch", requests[0][1]).ByteSize()
-        title = f"Set in batches of {BATCH_KEYS} (keys)"
-        method = full_name("Batch")
-        return Workload("batch", title, method, lambda _: streams, answer_bytes, operations_per_request=BATCH_KEYS)
+        return Workload("Batch", full_name("Batch"), lambda _: streams, answer_bytes, operations_per_request=BATCH_KEYS)
 
-    def get_alone(self) -> Workload:
-        """One Get after the other at the owner, for its latency."""
-        keys = [own[0] for own in self._keys]
-        answer_bytes = self._gateway.call("Get", get_request(keys[0])).ByteSize()
+    def pages(self, in_flight: int, value: bytes = INDEX_VALUE) -> Workload:
+        """First pages of all records that were imported with the index value, from all nodes in turn."""
+        request = page_request(PAGE_LIMIT, value)
+        answer_bytes = self._gateway.call("GetByIndex", request).ByteSize()
+        circle = self._addresses * KEYS_PER_NODE
 
         def streams(number: int) -> list[Stream]:
-            ((address, key),) = self._placed([keys[number % len(keys)]], distance=0)
-            return [stream("Get", address, get_request(key))]
+            shares = spread(circle, in_flight, number)
+            return [stream("GetByIndex", address, request, share) for address, share in shares]
 
-        title = "Get at the owner, one at a time"
-        return Workload("get_alone", title, full_name("Get"), streams, answer_bytes, with_latencies=True)
+        return Workload("GetByIndex", full_name("GetByIndex"), streams, answer_bytes)
 
-    def page(self, matches: int) -> Workload:
-        """One first page after the other, of all records that were imported."""
-        request = page_request(PAGE_LIMIT)
-        rotations = [[stream("GetByIndex", address, request)] for address in self._addresses]
-        answer_bytes = self._gateway.call("GetByIndex", request).ByteSize()
-        title = f"First page of {PAGE_LIMIT} from {matches:,} matches, one at a time"
-        method = full_name("GetByIndex")
-        return Workload(
-            "page",
-            title,
-            method,
-            lambda number: rotations[number % len(rotations)],
-            answer_bytes,
-            with_latencies=True,
-        )
+    def _set_request(self, key: bytes) -> kv_pb2.SetRequest:
+        return set_request(key, self._value)
 
-    def _of_keys(
-        self, name: str, title: str, method: str, request_of: Callable[[bytes], Message], *, distance: int
-    ) -> Workload:
-        """One stream per key, to the node `distance` places after the owner; IN_FLIGHT requests at a time in all."""
-        keys = [key for own in self._keys for key in own]
-        shares = shared(IN_FLIGHT, len(keys))
-        answer_bytes = self._gateway.call(method, request_of(keys[0])).ByteSize()
+    def _of_keys(self, method: str, request_of: Callable[[bytes], Message], in_flight: int, distance: int) -> Workload:
+        """One stream per key, so many requests at a time in all; with fewer than keys, other keys in each round."""
+        answer_bytes = self._gateway.call(method, request_of(self._keys[0])).ByteSize()
 
-        def streams(_: int) -> list[Stream]:
-            return [
-                stream(method, address, request_of(key), in_flight)
-                for (address, key), in_flight in zip(self._placed(keys, distance), shares, strict=True)
-            ]
+        def streams(number: int) -> list[Stream]:
+            shares = dict(spread(self._keys, in_flight, number))
+            placed = self._placed(list(shares), distance)
+            return [stream(method, address, request_of(key), shares[key]) for address, key in placed]
 
-        return Workload(name, title, full_name(method), streams, answer_bytes)
+        return Workload(method, full_name(method), streams, answer_bytes)
 
     def _placed(self, keys: Sequence[bytes], distance: int) -> Iterator[tuple[str, bytes]]:
         """Each key with the address of the node `distance` places after its owner of now. Raises BenchmarkFailed."""
@@ -219,11 +195,15 @@ def stream(method: str, address: str, request: Message, in_flight: int = 1) -> S
     return Stream(address, f"/{full_name(method)}", framed(request.SerializeToString()), in_flight)
 
 
-def shared(total: int, parts: int) -> list[int]:
-    """`total` in `parts` that differ by one at most.
+def spread(places: Sequence[Place], total: int, first: int) -> list[tuple[Place, int]]:
+    """`total` over the places, from the `first` on, in shares that differ by one at most; no place without a share.
 
-    >>> shared(64, 21)[:3], sum(shared(64, 21))
-    ([4, 3, 3], 64)
+    >>> spread("abc", 4, 1)
+    [('b', 2), ('c', 1), ('a', 1)]
+    >>> spread("abc", 1, 5)
+    [('c', 1)]
     """
-    share, rest = divmod(total, parts)
-    return [share + (number < rest) for number in range(parts)]
+    share, rest = divmod(total, len(places))
+    start = first % len(places)
+    turned = [*places[start:], *places[:start]]
+    return [(place, share + (number < rest)) for number, place in enumerate(turned) if share or number < rest]
