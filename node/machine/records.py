@@ -98,56 +98,59 @@ class RecordMachine:
             return known
         if command.resolve:
             return self._dedupe.abort(key, staged)
-        outcome = Outcome(
-            verdict=VERDICT_APPLIED,
-            results=[self._mutate(mutation, staged) for mutation in mutations],
-            log_time_ms=self.state.log_time_ms,
-            fingerprint=fingerprint,
-        ).SerializeToString()
-        self._dedupe.record(key, outcome, staged)
-        return outcome
+        outcome = Outcome(verdict=VERDICT_APPLIED, log_time_ms=self.state.log_time_ms, fingerprint=fingerprint)
+        for mutation in mutations:
+            result = outcome.results.add()
+            if mutation.HasField("set"):
+                self._set(mutation.set, staged, result)
+            else:
+                self._delete(mutation.delete, staged, result)
+        encoded = outcome.SerializeToString()
+        self._dedupe.record(key, encoded, staged)
+        return encoded
 
-    def _mutate(self, mutation: Mutation, staged: Staged) -> MutationResult:
-        if mutation.HasField("set"):
-            return self._set(mutation.set, staged)
-        return self._delete(mutation.delete, staged)
-
-    def _set(self, change: Set, staged: Staged) -> MutationResult:
+    def _set(self, change: Set, staged: Staged, result: MutationResult) -> None:
         state, key = self.state, change.key
-        state.revision += 1
-        version = state.revision
-        row = Row(value=change.value, version=version, create_version=version, indexes=change.indexes)
         row_key = self._row_prefix + key
         old = _load(row_key, staged)
+        version = state.revision + 1
+        row = Row(value=change.value, version=version, create_version=old.create_version if old else version)
+        if change.indexes:
+            row.indexes.extend(change.indexes)
+        state.revision = version
         if old is None:
             state.keys += 1
-            self._replace_entries([], self._index_keys(row, key), staged)
+            state.bytes += record_bytes(key, row)
         else:
-            row.create_version = old.create_version
-            state.bytes -= record_bytes(key, old)
-            self._replace_entries(self._index_keys(old, key), self._index_keys(row, key), staged)
-        state.bytes += record_bytes(key, row)
+            result.existed = True
+            state.bytes += record_bytes(key, row) - record_bytes(key, old)
+        self._replace_entries(key, old, row, staged)
         staged.put(row_key, seal(row.SerializeToString()))
-        return MutationResult(version=version, existed=old is not None)
+        result.version = version
 
-    def _delete(self, change: Delete, staged: Staged) -> MutationResult:
+    def _delete(self, change: Delete, staged: Staged, result: MutationResult) -> None:
+        """Nothing comes of it if there is no record."""
         state, key = self.state, change.key
         row_key = self._row_prefix + key
         old = _load(row_key, staged)
         if old is None:
-            return MutationResult()
+            return
         state.revision += 1
         state.keys -= 1
         state.bytes -= record_bytes(key, old)
         staged.delete(row_key)
-        self._replace_entries(self._index_keys(old, key), [], staged)
-        return MutationResult(version=state.revision, existed=True)
+        self._replace_entries(key, old, None, staged)
+        result.version = state.revision
+        result.existed = True
 
-    def _index_keys(self, row: Row, key: bytes) -> list[bytes]:
+    def _index_keys(self, key: bytes, row: Row | None) -> list[bytes]:
+        if row is None or not row.indexes:
+            return []
         start = self._index_prefix
         return [start + escape(entry.name.encode()) + escape(entry.value) + key for entry in row.indexes]
 
-    def _replace_entries(self, old: list[bytes], new: list[bytes], staged: Staged) -> None:
+    def _replace_entries(self, key: bytes, before: Row | None, after: Row | None, staged: Staged) -> None:
+        old, new = self._index_keys(key, before), self._index_keys(key, after)
         if old == new:
             return
         kept = set(old).intersection(new)
@@ -162,8 +165,8 @@ class RecordMachine:
 def record_bytes(key: bytes, row: Row) -> int:
     """What a record counts for in `GroupState.bytes`: key, value, and name and value of its index entries."""
     size = len(key) + len(row.value)
-    for entry in row.indexes:
-        size += len(entry.name.encode()) + len(entry.value)
+    if row.indexes:
+        size += sum(len(entry.name.encode()) + len(entry.value) for entry in row.indexes)
     return size
 
 
