@@ -18,6 +18,9 @@ from .proto.ringhold.v1.kv_pb2 import OperationError
 NEVER_SENT = ("failed to connect", "errors resolving", "dns resolution failed", "name resolution", "empty address list")
 """How gRPC begins the details of UNAVAILABLE, in lower case, when it had no connection to send the call on."""
 
+REFUSED_STREAM = "RST_STREAM with error code 7"
+"""HTTP/2's REFUSED_STREAM says that nothing was done (RFC 9113, section 8.7): there were too many calls at a time."""
+
 
 class FailedCall(Protocol):
     """What grpc's and grpc.aio's errors have in common."""
@@ -61,7 +64,7 @@ def from_rpc_error(error: grpc.RpcError) -> RingholdError:
     """The error of a failed call, also of one that no node answered.
 
     `InDoubt` then means: the call may have reached a node (NO_ANSWER, CONNECTION_LOST, UNKNOWN); `Unavailable`
-    (NO_ENDPOINT): it was never sent.
+    (NO_ENDPOINT): it was never sent, or not taken.
     """
     return _from_details(error) or _from_code(cast("FailedCall", error))
 
@@ -79,6 +82,8 @@ def _from_code(call: FailedCall) -> RingholdError:
     match call.code():
         case grpc.StatusCode.UNAVAILABLE if details.lower().startswith(NEVER_SENT):
             return error_for("NO_ENDPOINT", f"there is no connection to the node: {details}")
+        case grpc.StatusCode.UNAVAILABLE if REFUSED_STREAM in details:
+            return error_for("NO_ENDPOINT", f"the node took no more calls on this connection: {details}")
         case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
             return error_for("CONNECTION_LOST", f"the connection was lost before the answer came: {details}")
         case grpc.StatusCode.DEADLINE_EXCEEDED:

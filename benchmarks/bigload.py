@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ringhold import AsyncClient, RingholdError
+from ringhold.api.client.config import ClientConfig
 from ringhold.api.client.operations import Set
 
 from .failure import BenchmarkFailed
@@ -213,7 +214,7 @@ async def run(cluster: Cluster, bytes_wanted: int, console: Console) -> Result:
     sampler = Sampler(cluster)
     sampling = asyncio.create_task(sampler.run())
     try:
-        async with AsyncClient(cluster.addresses, timeout_s=30.0) as client:
+        async with AsyncClient(cluster.addresses, timeout_s=30.0, config=ClientConfig(coalesce=False)) as client:
             console.print("load")
             loader = Loader(client, int(bytes_wanted * KILL_AFTER), random.Random(1))
             began = time.monotonic()

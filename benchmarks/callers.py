@@ -2,9 +2,9 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from ringhold import AsyncClient, Client
 from ringhold.api.client.config import ClientConfig
@@ -42,25 +42,15 @@ def refuse_other(value: bytes | None) -> None:
         raise ValueError(f"a Get answered {value!r}")
 
 
-def can_coalesce() -> bool:
-    """Whether Ringhold's client makes batches of concurrent calls by itself."""
-    return "coalesce" in {field.name for field in fields(ClientConfig)}
-
-
-def coalescing(*, wanted: bool) -> ClientConfig:
-    changes: dict[str, Any] = {"coalesce": wanted} if can_coalesce() else {}
-    return ClientConfig(**changes)
-
-
 @asynccontextmanager
 async def ringhold(addresses: Sequence[str], _: int) -> AsyncIterator[AsyncCalls]:
-    async with AsyncClient(addresses, config=coalescing(wanted=True)) as client:
+    async with AsyncClient(addresses) as client:
         yield calls_of(client)
 
 
 @asynccontextmanager
 async def ringhold_uncoalesced(addresses: Sequence[str], _: int) -> AsyncIterator[AsyncCalls]:
-    async with AsyncClient(addresses, config=coalescing(wanted=False)) as client:
+    async with AsyncClient(addresses, config=ClientConfig(coalesce=False)) as client:
         yield calls_of(client)
 
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from .callers import ASYNC_CALLERS, CALLERS, OF_OTHERS, can_coalesce, is_importable
+from .callers import ASYNC_CALLERS, CALLERS, OF_OTHERS, is_importable
 from .contestants import Contestants, running
 from .failure import RunVoid
 from .figures import Figure, Percentiles, Row, Run, rate
@@ -82,7 +82,7 @@ def contests(contestants: Contestants) -> Iterator[Contest]:
 def programs(contestants: Contestants, task: Sequence[str]) -> Iterator[Calling]:
     for ringhold in contestants.ringholds:
         for caller in [*ASYNC_CALLERS, *CALLERS]:
-            if caller not in OF_OTHERS and (caller != UNCOALESCED or can_coalesce()):
+            if caller not in OF_OTHERS:
                 name = name_with(caller, ringhold.name)
                 yield Calling(name, caller, task, ringhold.cluster, ringhold.cluster.addresses[0])
     if contestants.etcd and is_importable("aetcd"):

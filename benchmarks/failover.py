@@ -17,6 +17,7 @@ import grpc
 import grpc.aio
 
 from ringhold import AsyncClient, RingholdError
+from ringhold.api.client.config import ClientConfig
 from ringhold.api.proto.ringhold.v1 import kv_pb2, kv_pb2_grpc
 
 from .bodies import VALUE, owned_keys, set_request
@@ -40,6 +41,9 @@ GATEWAY_PAUSE_S = 0.04
 
 CLIENT_PAUSE_S = 0.05
 CLIENT_TIMEOUT_S = 10.0
+ALONE = ClientConfig(coalesce=False)
+"""Each call by itself: what is measured is the nodes."""
+
 RESUME_S_MAX = 30.0
 MEDIAN_S_TARGET = 2.0
 WORST_S_TARGET = 3.5
@@ -120,7 +124,10 @@ async def outages(cluster: Cluster, gateways: Sequence[Gateway], kills: int, tel
     found: list[Outage] = []
     async with AsyncExitStack() as stack:
         circle = cluster.addresses * 2
-        clients = [AsyncClient(circle[number:][:2], timeout_s=CLIENT_TIMEOUT_S) for number in range(len(gateways))]
+        clients = [
+            AsyncClient(circle[number:][:2], timeout_s=CLIENT_TIMEOUT_S, config=ALONE)
+            for number in range(len(gateways))
+        ]
         for client in clients:
             await stack.enter_async_context(client)
         for number in range(kills):

@@ -135,6 +135,8 @@ def test_exceptional_codes_name_known_reasons() -> None:
         (grpc.StatusCode.UNAVAILABLE, "errors resolving nohost:1: …", "NO_ENDPOINT"),
         (grpc.StatusCode.UNAVAILABLE, "DNS resolution failed for nohost:1", "NO_ENDPOINT"),
         (grpc.StatusCode.UNAVAILABLE, "Socket closed", "CONNECTION_LOST"),
+        (grpc.StatusCode.UNAVAILABLE, "Received RST_STREAM with error code 7", "NO_ENDPOINT"),
+        (grpc.StatusCode.UNAVAILABLE, "Received RST_STREAM with error code 2", "CONNECTION_LOST"),
         (grpc.StatusCode.UNAVAILABLE, None, "CONNECTION_LOST"),
         (grpc.StatusCode.CANCELLED, "Channel closed!", "CONNECTION_LOST"),
         (grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded", "NO_ANSWER"),
