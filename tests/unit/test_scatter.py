@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 from support.small_cluster import NOT_SENT, REPLY_LOST, REQUEST_LOST, SmallCluster, small_cluster
@@ -14,7 +15,7 @@ from ringhold.api.proto.ringhold.v1 import kv_pb2
 from ringhold.node import keyspace, shards
 from ringhold.node.machine.queries import QuerySpec
 from ringhold.node.shards import NodeAnswer
-from ringhold.node.storage.engine import View, ViewGone, WriteBatch
+from ringhold.node.storage.engine import KeyRange, View, ViewGone, WriteBatch
 from ringhold.ring.hashing import partition_of
 from ringhold.ring.topology import group_of_partition
 
@@ -232,7 +233,7 @@ class GivenUp:
     def __init__(self, view: View) -> None:
         self._view = view
 
-    def scan(self, start: bytes, end: bytes, *, limit: int, reverse: bool = False) -> list[tuple[bytes, bytes]]:
+    def scan_keys(self, ranges: Sequence[KeyRange], *, limit: int, reverse: bool = False) -> list[list[bytes]]:
         raise ViewGone("too many views")
 
     def close(self) -> None:
