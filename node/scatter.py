@@ -27,7 +27,7 @@ from .consensus.tickets import NotLeader
 from .keyspace import Bounds
 from .losses import Losses, no_healthy_copy
 from .machine.queries import QuerySpec
-from .merge import InvalidAnswer, Match, Page, ShardAnswer, merge_page
+from .merge import InvalidAnswer, Page, ShardAnswer, merge_page
 from .peers.exchange import RequestLost, RequestNotSent
 from .router import Router
 from .routes import Routes
@@ -113,14 +113,15 @@ class Scatter:
         if missing and not request.allow_partial:
             raise incomplete(missing)
         page = merged(gathered.answers, spec, groups)
-        return kv_pb2.GetByIndexResponse(
-            matches=await matches_of(page, with_records=spec.with_records),
+        response = kv_pb2.GetByIndexResponse(
             next_page_token=next_token(page, checksum),
             missing_partitions=missing,
             topology_epoch=topology.epoch,
             stale=gathered.is_stale,
             behind_ms=gathered.behind_ms if gathered.is_stale else None,
         )
+        await put_matches(response, page, with_records=spec.with_records)
+        return response
 
     def _bounds(self, request: kv_pb2.GetByIndexRequest) -> Bounds:
         """The query's bounds in the space of pairs. Raises InvalidRequest."""
@@ -306,29 +307,28 @@ def node_answer(reply: QueryReply) -> NodeAnswer:
     return NodeAnswer(ShardAnswer(matches, cut=reply.cut), list(reply.refused), behind_ms, list(reply.lost))
 
 
-async def matches_of(page: Page, *, with_records: bool) -> list[kv_pb2.Match]:
-    """The page's matches, made in slices (P8)."""
-    matches: list[kv_pb2.Match] = []
-    for start in range(0, len(page.matches), MATCHES_PER_SLICE):
-        if start:
+async def put_matches(response: kv_pb2.GetByIndexResponse, page: Page, *, with_records: bool) -> None:
+    """Add the page's matches to the response, in slices (P8).
+
+    They are made in their places: a message that is put into another one is copied.
+    """
+    add = response.matches.add
+    for number, (pair, row) in enumerate(page.matches):
+        if number and number % MATCHES_PER_SLICE == 0:
             await asyncio.sleep(0)
-        matches += [
-            match_of(match, with_record=with_records) for match in page.matches[start : start + MATCHES_PER_SLICE]
-        ]
-    return matches
+        value, key = keyspace.split_pair(pair)
+        match = add(key=key, index_value=value)
+        if with_records:
+            put_record(match.record, key, stored.Row.FromString(row))
 
 
-def match_of(match: Match, *, with_record: bool) -> kv_pb2.Match:
-    pair, row = match
-    value, key = keyspace.split_pair(pair)
-    if not with_record:
-        return kv_pb2.Match(key=key, index_value=value)
-    record = stored.Row.FromString(row)
-    entries = [kv_pb2.IndexEntry(name=entry.name, value=entry.value) for entry in record.indexes]
-    whole = kv_pb2.Record(
-        key=key, value=record.value, version=record.version, create_version=record.create_version, indexes=entries
-    )
-    return kv_pb2.Match(key=key, index_value=value, record=whole)
+def put_record(record: kv_pb2.Record, key: bytes, row: stored.Row) -> None:
+    record.key = key
+    record.value = row.value
+    record.version = row.version
+    record.create_version = row.create_version
+    for entry in row.indexes:
+        record.indexes.add(name=entry.name, value=entry.value)
 
 
 def merged(answers: Sequence[ShardAnswer], spec: QuerySpec, groups: Sequence[int]) -> Page:
