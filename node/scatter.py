@@ -11,7 +11,7 @@ import asyncio
 import random
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from math import ceil, sqrt
 
 from ..api.errors import Incomplete, InvalidRequest, RingholdError
@@ -188,8 +188,9 @@ class Scatter:
 
     def _by_leader(self, gathered: Gathered) -> dict[str, list[int]]:
         by_leader: dict[str, list[int]] = {}
+        reaches = cache(self._router.reaches)
         for group in gathered.missing:
-            node = gathered.losses.turn_from(group, self._router.aim(group))
+            node = gathered.losses.turn_from(group, self._router.aim(group, reaches))
             by_leader.setdefault(node, []).append(group)
         return by_leader
 

@@ -98,7 +98,7 @@ class Shards:
 
     async def _confirmed(self, groups: Sequence[int]) -> frozenset[int]:
         """The groups whose leader here was in doubt and is confirmed now, so that a view taken later has all."""
-        doubted = [group for group in groups if self._groups.is_leader(group) and not self._groups.leads(group)]
+        doubted = [group for group in groups if not self._groups.leads(group) and self._groups.is_leader(group)]
         if not doubted:
             return frozenset()
         confirmed: list[int] = []
