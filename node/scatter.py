@@ -169,7 +169,7 @@ class Scatter:
         attempt = 0
         while True:
             timeout_s = max(0.001, min(self._config.attempt_s_max, deadline - self._clock.now()))
-            rounds = self._plan(gathered).items()
+            rounds = sorted(self._plan(gathered).items(), key=self._is_own)
             shares = {node: with_share(spec, len(asked), groups) for node, asked in rounds}
             await asyncio.gather(*(self._ask(node, asked, shares[node], timeout_s, gathered) for node, asked in rounds))
             attempt += 1
@@ -181,6 +181,10 @@ class Scatter:
             if self._clock.now() + pause_s >= deadline:
                 return
             await self._clock.sleep(pause_s)
+
+    def _is_own(self, share: tuple[str, list[int]]) -> bool:
+        """Of two shares, that of this node is to be begun last: see `_ask`."""
+        return share[0] == self._node_id
 
     def _plan(self, gathered: Gathered) -> dict[str, list[int]]:
         """Whom to ask for what is missing."""
@@ -221,7 +225,7 @@ class Scatter:
     async def _ask(self, node: str, asked: list[int], spec: QuerySpec, timeout_s: float, gathered: Gathered) -> None:
         """Add a node's answer; a node that does not answer leaves its groups missing."""
         if node == self._node_id:
-            await asyncio.sleep(0)  # let the questions to the others leave before this node works on its own
+            await asyncio.sleep(0)  # the questions to the others leave before this node works on its own
             query = self._shards.query_stale if gathered.is_stale else self._shards.query
             answer, leaders = await query(asked, spec), NOBODY
         else:
