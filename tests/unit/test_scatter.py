@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 from support.small_cluster import NOT_SENT, REPLY_LOST, REQUEST_LOST, SmallCluster, small_cluster
@@ -130,36 +130,28 @@ async def test_the_shards_of_a_node_that_does_not_answer_are_asked_of_the_next_l
         assert all(cluster.nodes["a"].routes.leader(group) != "b" for group in lost)
 
 
+@pytest.mark.parametrize("name", ["a", "b", "c"])
 @virtual
-async def test_the_others_are_asked_before_a_gateway_reads_itself() -> None:
+async def test_the_others_are_asked_before_a_gateway_reads_itself(name: str) -> None:
     """Whichever gateway is called: what sends the questions has had its turn, so all nodes work at the same time."""
     async with small_cluster() as cluster:
         keys = await fill(cluster)
-        left: list[str] = []
+        node, left, left_before = cluster.nodes[name], list[str](), list[str]()
+        query = node.shards.query
 
         def weather(source: str, target: str, request: Request) -> str | None:
             asyncio.get_running_loop().call_soon(left.append, target)
             return None
 
+        async def noting(groups: Sequence[int], spec: QuerySpec) -> NodeAnswer:
+            left_before.extend(left)
+            return await query(groups, spec)
+
         cluster.weather = weather
-        for name, node in cluster.nodes.items():
-            left.clear()
-            query, left_before = node.shards.query, []
-
-            async def noting(
-                groups: Sequence[int],
-                spec: QuerySpec,
-                query: Callable[..., Awaitable[NodeAnswer]] = query,
-                left_before: list[str] = left_before,
-            ) -> NodeAnswer:
-                left_before += left
-                return await query(groups, spec)
-
-            node.shards.query = noting  # type: ignore[method-assign]
-            request = kv_pb2.GetByIndexRequest(index="i", equals=b"x", limit=1_000)
-            assert keys_of(await node.gateway.get_by_index(request, cluster.deadline)) == keys
-            node.shards.query = query  # type: ignore[method-assign]
-            assert sorted(left_before) == sorted(set(cluster.nodes) - {name})
+        node.shards.query = noting  # type: ignore[method-assign]
+        request = kv_pb2.GetByIndexRequest(index="i", equals=b"x", limit=1_000)
+        assert keys_of(await node.gateway.get_by_index(request, cluster.deadline)) == keys
+        assert sorted(left_before) == sorted(set(cluster.nodes) - {name})
 
 
 @virtual
