@@ -11,6 +11,7 @@ everything that may follow; the last one is raw. Numbers have 8 bytes, big-endia
 A *pair* is what an index key holds after its prefix: the escaped value and the raw key.
 """
 
+from collections.abc import Iterable
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -227,3 +228,10 @@ def index_range(group: int, name: str, bounds: Bounds) -> Bounds:
     """The stored keys of one index of a group whose pairs lie within `bounds`."""
     start = index_prefix(group, name)
     return Bounds(start + bounds.start, start + bounds.end if bounds.end else start[:-2] + AFTER_END)
+
+
+def index_ranges(groups: Iterable[int], name: str, bounds: Bounds) -> list[tuple[bytes, bytes]]:
+    """`index_range` of each group."""
+    start, end = (bound[PREFIX_BYTES:] for bound in index_range(0, name, bounds))
+    prefixes = [prefix(Kind.INDEX, group) for group in groups]
+    return [(begin + start, begin + end) for begin in prefixes]

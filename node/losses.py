@@ -46,6 +46,8 @@ class Losses:
         return next((replica for replica in self._routes.replicas(group) if replica not in lost), node)
 
     def _lost(self, group: int) -> set[str]:
+        if group not in self._said:
+            return set()
         began = self._clock.now() - LOST_S_MAX
         return {node for node, at in self._said.get(group, {}).items() if at >= began}
 

@@ -30,7 +30,7 @@ from .losses import no_healthy_copy
 from .machine.dedupe import DEDUPE_WINDOW_MS
 from .machine.records import grows
 from .peers.exchange import Exchange, RequestLost, RequestNotSent
-from .routes import Routes
+from .routes import Reaches, Routes
 
 PROPOSALS_PER_REQUEST_MAX = 64
 """Commands of a batch in one request: the node that gets it takes them all in one callback (P8)."""
@@ -146,13 +146,18 @@ class Router:
         """
         return node_id == self._node_id or (self._exchange.connected(node_id) and self._groups.hears(node_id))
 
-    def aim(self, group: int) -> str:
-        """Where the next attempt goes: here if this node leads, else to the leader that is known, if it is in reach."""
+    def aim(self, group: int, reaches: Reaches | None = None) -> str:
+        """Where the next attempt goes: here if this node leads, else to the leader that is known, if it is in reach.
+
+        `reaches`: who aims at many groups in one breath need not find out for each who is in reach.
+        """
+        reaches = reaches or self.reaches
         if self._groups.is_leader(group) and self._groups.term(group) >= self._routes.get(group).term:
             return self._node_id
         routed = self._routes.leader(group)
-        if not self.reaches(routed):
-            self._routes.passed_over(group, routed, self.reaches)
+        if reaches(routed):
+            return routed
+        self._routes.passed_over(group, routed, reaches)
         return self._routes.leader(group)
 
     async def propose(self, group: int, command: Command, deadline: float) -> Applied:

@@ -11,7 +11,7 @@ import asyncio
 import random
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from math import ceil, sqrt
 
 from ..api.errors import Incomplete, InvalidRequest, RingholdError
@@ -27,7 +27,7 @@ from .consensus.tickets import NotLeader
 from .keyspace import Bounds
 from .losses import Losses, no_healthy_copy
 from .machine.queries import QuerySpec
-from .merge import InvalidAnswer, Match, Page, ShardAnswer, merge_page
+from .merge import InvalidAnswer, Page, ShardAnswer, merge_page
 from .peers.exchange import RequestLost, RequestNotSent
 from .router import Router
 from .routes import Routes
@@ -113,14 +113,15 @@ class Scatter:
         if missing and not request.allow_partial:
             raise incomplete(missing)
         page = merged(gathered.answers, spec, groups)
-        return kv_pb2.GetByIndexResponse(
-            matches=await matches_of(page, with_records=spec.with_records),
+        response = kv_pb2.GetByIndexResponse(
             next_page_token=next_token(page, checksum),
             missing_partitions=missing,
             topology_epoch=topology.epoch,
             stale=gathered.is_stale,
             behind_ms=gathered.behind_ms if gathered.is_stale else None,
         )
+        await put_matches(response, page, with_records=spec.with_records)
+        return response
 
     def _bounds(self, request: kv_pb2.GetByIndexRequest) -> Bounds:
         """The query's bounds in the space of pairs. Raises InvalidRequest."""
@@ -168,7 +169,7 @@ class Scatter:
         attempt = 0
         while True:
             timeout_s = max(0.001, min(self._config.attempt_s_max, deadline - self._clock.now()))
-            rounds = self._plan(gathered).items()
+            rounds = sorted(self._plan(gathered).items(), key=self._is_own)
             shares = {node: with_share(spec, len(asked), groups) for node, asked in rounds}
             await asyncio.gather(*(self._ask(node, asked, shares[node], timeout_s, gathered) for node, asked in rounds))
             attempt += 1
@@ -181,14 +182,19 @@ class Scatter:
                 return
             await self._clock.sleep(pause_s)
 
+    def _is_own(self, share: tuple[str, list[int]]) -> bool:
+        """Of two shares, that of this node is to be begun last: see `_ask`."""
+        return share[0] == self._node_id
+
     def _plan(self, gathered: Gathered) -> dict[str, list[int]]:
         """Whom to ask for what is missing."""
         return self._by_replica(gathered) if gathered.is_stale else self._by_leader(gathered)
 
     def _by_leader(self, gathered: Gathered) -> dict[str, list[int]]:
         by_leader: dict[str, list[int]] = {}
+        reaches = cache(self._router.reaches)
         for group in gathered.missing:
-            node = gathered.losses.turn_from(group, self._router.aim(group))
+            node = gathered.losses.turn_from(group, self._router.aim(group, reaches))
             by_leader.setdefault(node, []).append(group)
         return by_leader
 
@@ -219,7 +225,7 @@ class Scatter:
     async def _ask(self, node: str, asked: list[int], spec: QuerySpec, timeout_s: float, gathered: Gathered) -> None:
         """Add a node's answer; a node that does not answer leaves its groups missing."""
         if node == self._node_id:
-            await asyncio.sleep(0)  # let the questions to the others leave before this node works on its own
+            await asyncio.sleep(0)  # the questions to the others leave before this node works on its own
             query = self._shards.query_stale if gathered.is_stale else self._shards.query
             answer, leaders = await query(asked, spec), NOBODY
         else:
@@ -306,29 +312,28 @@ def node_answer(reply: QueryReply) -> NodeAnswer:
     return NodeAnswer(ShardAnswer(matches, cut=reply.cut), list(reply.refused), behind_ms, list(reply.lost))
 
 
-async def matches_of(page: Page, *, with_records: bool) -> list[kv_pb2.Match]:
-    """The page's matches, made in slices (P8)."""
-    matches: list[kv_pb2.Match] = []
-    for start in range(0, len(page.matches), MATCHES_PER_SLICE):
-        if start:
+async def put_matches(response: kv_pb2.GetByIndexResponse, page: Page, *, with_records: bool) -> None:
+    """Add the page's matches to the response, in slices (P8).
+
+    They are made in their places: a message that is put into another one is copied.
+    """
+    add = response.matches.add
+    for number, (pair, row) in enumerate(page.matches):
+        if number and number % MATCHES_PER_SLICE == 0:
             await asyncio.sleep(0)
-        matches += [
-            match_of(match, with_record=with_records) for match in page.matches[start : start + MATCHES_PER_SLICE]
-        ]
-    return matches
+        value, key = keyspace.split_pair(pair)
+        match = add(key=key, index_value=value)
+        if with_records:
+            put_record(match.record, key, stored.Row.FromString(row))
 
 
-def match_of(match: Match, *, with_record: bool) -> kv_pb2.Match:
-    pair, row = match
-    value, key = keyspace.split_pair(pair)
-    if not with_record:
-        return kv_pb2.Match(key=key, index_value=value)
-    record = stored.Row.FromString(row)
-    entries = [kv_pb2.IndexEntry(name=entry.name, value=entry.value) for entry in record.indexes]
-    whole = kv_pb2.Record(
-        key=key, value=record.value, version=record.version, create_version=record.create_version, indexes=entries
-    )
-    return kv_pb2.Match(key=key, index_value=value, record=whole)
+def put_record(record: kv_pb2.Record, key: bytes, row: stored.Row) -> None:
+    record.key = key
+    record.value = row.value
+    record.version = row.version
+    record.create_version = row.create_version
+    for entry in row.indexes:
+        record.indexes.add(name=entry.name, value=entry.value)
 
 
 def merged(answers: Sequence[ShardAnswer], spec: QuerySpec, groups: Sequence[int]) -> Page:

@@ -11,7 +11,6 @@ from ..api.proto.ringhold.internal.v1.peer_pb2 import (
     ProposeManyRequest,
     ProposeReply,
     ProposeRequest,
-    QueryMatch,
     QueryReply,
     QueryRequest,
     ReadReply,
@@ -122,13 +121,15 @@ class PeerService:
             respond(Reply(failure=failure_of(error)))
             return
         reply = QueryReply(
-            matches=[QueryMatch(pair=pair, row=row) for pair, row in answer.matches],
             cut=answer.cut,
             refused=refused,
             leaders=[self._groups.leader(group)[0] or "" for group in refused],
             behind_ms=behind_ms,
             lost=lost,
         )
+        add = reply.matches.add  # in its place: a match that is made beside the reply would be copied
+        for pair, row in answer.matches:
+            add(pair=pair, row=row)
         respond(Reply(query=reply))
 
 

@@ -98,7 +98,7 @@ class Shards:
 
     async def _confirmed(self, groups: Sequence[int]) -> frozenset[int]:
         """The groups whose leader here was in doubt and is confirmed now, so that a view taken later has all."""
-        doubted = [group for group in groups if self._groups.is_leader(group) and not self._groups.leads(group)]
+        doubted = [group for group in left_out(self._groups.led_of(groups), groups) if self._groups.is_leader(group)]
         if not doubted:
             return frozenset()
         confirmed: list[int] = []
@@ -112,13 +112,11 @@ class Shards:
             await self._groups.confirm(group)
             confirmed.append(group)
 
-    def _may_read(self, group: int, confirmed: frozenset[int]) -> bool:
-        return self._groups.leads(group) or (group in confirmed and self._groups.is_leader(group))
-
     def _led(self, confirmed: frozenset[int], groups: Sequence[int]) -> Selected:
-        led = [group for group in groups if self._may_read(group, confirmed)]
-        read = set(led)
-        return Selected(led, [group for group in groups if group not in read])
+        led = self._groups.led_of(groups)
+        others = left_out(led, groups)
+        led += [group for group in others if group in confirmed and self._groups.is_leader(group)]
+        return Selected(led, left_out(led, groups))
 
     def _hosted(self, groups: Sequence[int]) -> Selected:
         ages: dict[int, int | None] = {}
@@ -151,6 +149,16 @@ class Shards:
                 await asyncio.sleep(0)
         finally:
             view.close()
+
+
+def left_out(some: Sequence[int], groups: Sequence[int]) -> list[int]:
+    """Those of `groups` that are not among `some` of them.
+
+    >>> left_out([1, 3], [1, 2, 3, 4])
+    [2, 4]
+    """
+    chosen = set(some)
+    return [group for group in groups if group not in chosen]
 
 
 def furthest_behind(ages: Iterable[int | None]) -> int | None:

@@ -259,6 +259,11 @@ class Groups:
         replica = self._replicas.get(group)
         return replica is not None and replica.may_read(self._clock.now())
 
+    def led_of(self, groups: Iterable[int]) -> list[int]:
+        """Those of `groups` that `leads` says yes to; the clock is looked at once, before any row is."""
+        now, replica_of = self._clock.now(), self._replicas.get
+        return [group for group in groups if (replica := replica_of(group)) is not None and replica.may_read(now)]
+
     async def confirm(self, group: int) -> None:
         """Return once reads that begin before that return see everything acknowledged before the call (ReadIndex).
 

@@ -4,13 +4,13 @@ All groups are read in one engine view. Each is scanned in small chunks and only
 100 from 64 groups needs two matches of most of them.
 """
 
-import heapq
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
 
-from ..keyspace import Bounds, index_range, row_key, split_pair
+from ..keyspace import END, Bounds, index_prefix, index_ranges, row_key, split_pair
 from ..merge import Match, ShardAnswer, match_bytes
+from ..storage.engine import KeyRange
 from ..storage.envelope import Damaged, unseal
 from .staged import Reader
 
@@ -20,6 +20,19 @@ CHUNK_SPARE = 3
 SCANS_PER_SLICE = 64
 ROWS_PER_SLICE = 32
 PAIRS_PER_SLICE = 512
+
+Found: TypeAlias = tuple[bytes, int]
+"""(pair, the group that it is of)."""
+
+
+class IndexReader(Protocol):
+    """What a query reads by: the part of a View that it needs."""
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The values under `keys`, in their order."""
+
+    def scan_keys(self, ranges: Sequence[KeyRange], *, limit: int, reverse: bool = False) -> list[list[bytes]]:
+        """The keys of one scan of each range."""
 
 
 class RowsDamaged(Exception):
@@ -43,43 +56,7 @@ class QuerySpec:
     with_records: bool
 
 
-@dataclass(slots=True)
-class _GroupScan:
-    """The matches of one group, in order: what has been read, and where to read on."""
-
-    view: Reader
-    spec: QuerySpec
-    group: int
-    chunk: int
-    left: Bounds = field(init=False)
-    skip: int = field(init=False)
-    pairs: list[bytes] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.left = index_range(self.group, self.spec.index, self.spec.bounds)
-        self.skip = len(self.left.start) - len(self.spec.bounds.start)
-        self.pairs = self.read()
-
-    def read(self) -> list[bytes]:
-        start, end = self.left
-        rows = self.view.scan(start, end, limit=self.chunk, reverse=self.spec.descending)
-        if rows:
-            last = rows[-1][0]
-            self.left = Bounds(start, last) if self.spec.descending else Bounds(last + b"\x00", end)
-        return [key[self.skip :] for key, _ in rows]
-
-    def __iter__(self) -> Iterator[tuple[bytes, int]]:
-        pairs = self.pairs
-        while pairs:
-            for pair in pairs:
-                yield pair, self.group
-            if len(pairs) < self.chunk:
-                return
-            self.chunk = min(self.chunk * 2, self.spec.limit + 1)
-            pairs = self.read()
-
-
-def query(view: Reader, groups: Sequence[int], spec: QuerySpec) -> ShardAnswer:
+def query(view: IndexReader, groups: Sequence[int], spec: QuerySpec) -> ShardAnswer:
     """The first matches of all `groups` together, at most `spec.limit` and `spec.bytes_max` bytes (one match at least).
 
     `cut` says whether more follow. Rows come from the same view as their index entries. Raises RowsDamaged: also if a
@@ -94,28 +71,67 @@ def query(view: Reader, groups: Sequence[int], spec: QuerySpec) -> ShardAnswer:
             return answer
 
 
-def query_in_slices(view: Reader, groups: Sequence[int], spec: QuerySpec) -> Generator[None, None, ShardAnswer]:
+def query_in_slices(view: IndexReader, groups: Sequence[int], spec: QuerySpec) -> Generator[None, None, ShardAnswer]:
     """`query`, with a pause after each slice of a few milliseconds at most, in which the caller may do other work."""
     assert spec.limit > 0, "a query for nothing"
-    chunk = min(spec.limit + 1, -(-spec.limit // max(1, len(groups))) + CHUNK_SPARE)
-    scans: list[_GroupScan] = []
-    for group in groups:
-        scans.append(_GroupScan(view, spec, group, chunk))
-        if len(scans) % SCANS_PER_SLICE == 0:
-            yield
-    found = list(islice(heapq.merge(*scans, reverse=spec.descending), spec.limit + 1))
+    found = yield from _first_pairs(view, groups, spec)
     wanted = found[: spec.limit]
     matches: list[Match] = []
     size = 0
     per_slice = ROWS_PER_SLICE if spec.with_records else PAIRS_PER_SLICE
     for start in range(0, len(wanted), per_slice):
+        if start:
+            yield
         for match in _matches(view, wanted[start : start + per_slice], spec):
             size += match_bytes(match)
             if matches and size > spec.bytes_max:
                 return ShardAnswer(matches, cut=True)
             matches.append(match)
-        yield
     return ShardAnswer(matches, cut=len(matches) < len(found))
+
+
+def _first_pairs(view: IndexReader, groups: Sequence[int], spec: QuerySpec) -> Generator[None, None, list[Found]]:
+    """The first `spec.limit` + 1 pairs of all groups together, in order.
+
+    A group is read on only while what follows its last pair may be among them.
+    """
+    chunk = min(spec.limit + 1, -(-spec.limit // max(1, len(groups))) + CHUNK_SPARE)
+    left = dict(zip(groups, index_ranges(groups, spec.index, spec.bounds), strict=True))
+    skip = len(index_prefix(0, spec.index))
+    found: list[Found] = []
+    while left:
+        last_keys: dict[int, bytes] = {}  # of the groups that may have more
+        for some in _slices_of(list(left)):
+            scans = view.scan_keys([left[group] for group in some], limit=chunk, reverse=spec.descending)
+            for group, keys in zip(some, scans, strict=True):
+                found += [(key[skip:], group) for key in keys]
+                if len(keys) == chunk:
+                    last_keys[group] = keys[-1]
+            found.sort(reverse=spec.descending)
+            del found[spec.limit + 1 :]
+            if len(some) == SCANS_PER_SLICE:
+                yield
+        left = {
+            group: _after(left[group], key, spec)
+            for group, key in last_keys.items()
+            if len(found) <= spec.limit or _precedes(key[skip:], found[-1][0], spec)
+        }
+        chunk = min(chunk * 2, spec.limit + 1)
+    return found
+
+
+def _slices_of(groups: Sequence[int]) -> Iterator[Sequence[int]]:
+    return (groups[start : start + SCANS_PER_SLICE] for start in range(0, len(groups), SCANS_PER_SLICE))
+
+
+def _after(bounds: KeyRange, key: bytes, spec: QuerySpec) -> KeyRange:
+    """What is left of a range after a scan that ended with `key`."""
+    start, end = bounds
+    return (start, key) if spec.descending else (key + b"\x00", end)
+
+
+def _precedes(pair: bytes, other: bytes, spec: QuerySpec) -> bool:
+    return pair > other if spec.descending else pair < other
 
 
 def read_rows(reader: Reader, group: int, keys: Sequence[bytes]) -> list[bytes]:
@@ -124,19 +140,14 @@ def read_rows(reader: Reader, group: int, keys: Sequence[bytes]) -> list[bytes]:
     return [b"" if row is None else unseal(row) for row in stored]
 
 
-def _matches(view: Reader, found: Sequence[tuple[bytes, int]], spec: QuerySpec) -> list[Match]:
-    keys = [_key_of(pair, group) for pair, group in found]
+def _matches(view: IndexReader, found: Sequence[Found], spec: QuerySpec) -> list[Match]:
+    for pair, group in found:
+        if END not in pair:
+            raise RowsDamaged(group, f"an index entry can't be read: {pair!r} has no end")
     if not spec.with_records:
         return [(pair, b"") for pair, _ in found]
-    stored = view.get_many([row_key(group, key) for key, (_, group) in zip(keys, found, strict=True)])
+    stored = view.get_many([row_key(group, split_pair(pair)[1]) for pair, group in found])
     return [(pair, _row_of(pair, group, row)) for (pair, group), row in zip(found, stored, strict=True)]
-
-
-def _key_of(pair: bytes, group: int) -> bytes:
-    try:
-        return split_pair(pair)[1]
-    except ValueError as error:
-        raise RowsDamaged(group, f"an index entry can't be read: {error}") from error
 
 
 def _row_of(pair: bytes, group: int, stored: bytes | None) -> bytes:

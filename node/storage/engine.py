@@ -11,6 +11,9 @@ from typing import Protocol, TypeAlias
 
 Row: TypeAlias = tuple[bytes, bytes]
 
+KeyRange: TypeAlias = tuple[bytes, bytes]
+"""start <= key < end."""
+
 
 class EngineFailed(Exception):
     """The engine can't be trusted any more (I/O error, failed sync, damage). The node stops; nothing is retried."""
@@ -71,6 +74,9 @@ class View(Protocol):
 
     def scan(self, start: bytes, end: bytes, *, limit: int, reverse: bool = False) -> list[Row]:
         """At most `limit` rows with start <= key < end, ascending by key (descending from the end if `reverse`)."""
+
+    def scan_keys(self, ranges: Sequence[KeyRange], *, limit: int, reverse: bool = False) -> list[list[bytes]]:
+        """The keys alone of one `scan` of each range, in the order of the ranges: for many short scans at once."""
 
     def close(self) -> None:
         """Release the view; no call but another `close` may follow."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import TypeAlias
 
-from .engine import EngineFailed, EngineStats, Row, ViewGone, WriteBatch
+from .engine import EngineFailed, EngineStats, KeyRange, Row, ViewGone, WriteBatch
 from .failure import Latch
 
 Undo: TypeAlias = list[tuple[bytes, bytes | None]]
@@ -77,6 +77,10 @@ class MemoryView:
 
     def scan(self, start: bytes, end: bytes, *, limit: int, reverse: bool = False) -> list[Row]:
         return self._present().scan(start, end, limit, reverse)
+
+    def scan_keys(self, ranges: Sequence[KeyRange], *, limit: int, reverse: bool = False) -> list[list[bytes]]:
+        rows = self._present()
+        return [[key for key, _ in rows.scan(start, end, limit, reverse)] for start, end in ranges]
 
     def close(self) -> None:
         if self._rows is not None:

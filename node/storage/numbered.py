@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..keyspace import node_key
-from .engine import Engine, EngineStats, Row, View, WriteBatch
+from .engine import Engine, EngineStats, KeyRange, Row, View, WriteBatch
 from .mark import NOWHERE, Mark, Position
 
 BATCH_KEY = node_key("~batch")
@@ -69,6 +69,11 @@ class NumberedView:
 
     def scan(self, start: bytes, end: bytes, *, limit: int, reverse: bool = False) -> list[Row]:
         return without_number(self._view, start, end, limit, reverse)
+
+    def scan_keys(self, ranges: Sequence[KeyRange], *, limit: int, reverse: bool = False) -> list[list[bytes]]:
+        if any(start <= BATCH_KEY < end for start, end in ranges):
+            return [[key for key, _ in self.scan(*each, limit=limit, reverse=reverse)] for each in ranges]
+        return self._view.scan_keys(ranges, limit=limit, reverse=reverse)
 
 
 class NumberedEngine:

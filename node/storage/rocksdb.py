@@ -13,7 +13,7 @@ Whoever writes much and never syncs is held at the gate for that at twice the si
 import asyncio
 import errno
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ import rocksdict
 from rocksdict import Checkpoint, DbClosedError, DBRecoveryMode, Options, Rdict, RdictIter, ReadOptions
 from rocksdict import WriteBatch as NativeBatch
 
-from .engine import EngineFailed, EngineStats, Row, ViewGone, WriteBatch
+from .engine import EngineFailed, EngineStats, KeyRange, Row, ViewGone, WriteBatch
 from .failure import Latch, failure_of
 from .folder import FolderLock, make_folder, sync_file, sync_folder
 from .sync_thread import SyncThread
@@ -102,29 +102,39 @@ def scan_of(rows: RdictIter, start: bytes, end: bytes, limit: int, reverse: bool
 
     A short answer must not pass for a complete one.
     """
-    found = _descending(rows, start, end, limit) if reverse else _ascending(rows, start, end, limit)
+    walk = _descending if reverse else _ascending
+    found = [(key, rows.value()) for key in walk(rows, start, end, limit)]
     rows.status()
     return found
 
 
-def _ascending(rows: RdictIter, start: bytes, end: bytes, limit: int) -> list[Row]:
-    found: list[Row] = []
-    rows.seek(start)
-    while len(found) < limit and rows.valid() and (key := rows.key()) < end:
-        found.append((key, rows.value()))
-        rows.next()
+def keys_of(rows: RdictIter, start: bytes, end: bytes, limit: int, reverse: bool) -> list[bytes]:
+    """`scan_of` without the values."""
+    walk = _descending if reverse else _ascending
+    found = list(walk(rows, start, end, limit))
+    rows.status()
     return found
 
 
-def _descending(rows: RdictIter, start: bytes, end: bytes, limit: int) -> list[Row]:
-    found: list[Row] = []
+def _ascending(rows: RdictIter, start: bytes, end: bytes, limit: int) -> Iterator[bytes]:
+    """The keys of a range; `rows` stands at each when it is given."""
+    rows.seek(start)
+    for _ in range(limit):
+        if not rows.valid() or (key := rows.key()) >= end:
+            return
+        yield key
+        rows.next()
+
+
+def _descending(rows: RdictIter, start: bytes, end: bytes, limit: int) -> Iterator[bytes]:
     rows.seek_for_prev(end)
     if rows.valid() and rows.key() == end:
         rows.prev()
-    while len(found) < limit and rows.valid() and (key := rows.key()) >= start:
-        found.append((key, rows.value()))
+    for _ in range(limit):
+        if not rows.valid() or (key := rows.key()) < start:
+            return
+        yield key
         rows.prev()
-    return found
 
 
 class RocksdbView:
@@ -137,21 +147,36 @@ class RocksdbView:
         views[self] = None
 
     def get(self, key: bytes) -> bytes | None:
-        rows = self.scan(key, key + b"\0", limit=1)
-        return rows[0][1] if rows else None
+        return self.get_many((key,))[0]
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        return [self.get(key) for key in keys]
+        rows = self._present()
+        found: list[bytes | None] = []
+        with self._guard:
+            for key in keys:
+                rows.seek(key)
+                found.append(rows.value() if rows.valid() and rows.key() == key else None)
+                rows.status()
+        return found
 
     def scan(self, start: bytes, end: bytes, *, limit: int, reverse: bool = False) -> list[Row]:
-        if self._rows is None:
-            raise ViewGone("the view is closed")
+        rows = self._present()
         with self._guard:
-            return scan_of(self._rows, start, end, limit, reverse)
+            return scan_of(rows, start, end, limit, reverse)
+
+    def scan_keys(self, ranges: Sequence[KeyRange], *, limit: int, reverse: bool = False) -> list[list[bytes]]:
+        rows = self._present()
+        with self._guard:
+            return [keys_of(rows, start, end, limit, reverse) for start, end in ranges]
 
     def close(self) -> None:
         self._rows = None
         self._views.pop(self, None)
+
+    def _present(self) -> RdictIter:
+        if self._rows is None:
+            raise ViewGone("the view is closed")
+        return self._rows
 
 
 class RocksdbEngine:

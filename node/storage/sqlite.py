@@ -30,7 +30,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from .engine import EngineFailed, EngineStats, Row, ViewGone, WriteBatch
+from .engine import EngineFailed, EngineStats, KeyRange, Row, ViewGone, WriteBatch
 from .failure import Latch, failure_of
 from .folder import FolderLock, sync_folder
 from .sqlite_connections import FILE, PAGE_BYTES, Reader, Writer, copy_file, create_file
@@ -148,6 +148,9 @@ class SqliteView:
 
     def scan(self, start: bytes, end: bytes, *, limit: int, reverse: bool = False) -> list[Row]:
         return self._present().scan(start, end, limit, reverse)
+
+    def scan_keys(self, ranges: Sequence[KeyRange], *, limit: int, reverse: bool = False) -> list[list[bytes]]:
+        return self._present().scan_keys(ranges, limit, reverse)
 
     def close(self) -> None:
         if self._reader is None:

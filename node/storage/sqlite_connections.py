@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from sqlitedict import SqliteDict
 
-from .engine import Row, WriteBatch
+from .engine import KeyRange, Row, WriteBatch
 from .failure import Latch, failure_of
 from .folder import make_folder, sync_file, sync_folder
 
@@ -33,6 +33,8 @@ _CREATE = "CREATE TABLE IF NOT EXISTS rows (key BLOB PRIMARY KEY, value BLOB NOT
 _GET = "SELECT value FROM rows WHERE key = ?"
 _SCAN_UP = "SELECT key, value FROM rows WHERE key >= ? AND key < ? ORDER BY key LIMIT ?"
 _SCAN_DOWN = "SELECT key, value FROM rows WHERE key >= ? AND key < ? ORDER BY key DESC LIMIT ?"
+_KEYS_UP = "SELECT key FROM rows WHERE key >= ? AND key < ? ORDER BY key LIMIT ?"
+_KEYS_DOWN = "SELECT key FROM rows WHERE key >= ? AND key < ? ORDER BY key DESC LIMIT ?"
 
 # How many rows one statement takes: few enough kinds for all to stay prepared (Python keeps 128 per connection), close
 # enough that at most a quarter of a statement is padding (NULLs: 15 % of time), and 512 variables, below the 999
@@ -271,6 +273,15 @@ class Reader:
 
     def scan(self, start: bytes, end: bytes, limit: int, reverse: bool) -> list[Row]:
         return self._rows(_SCAN_DOWN if reverse else _SCAN_UP, (start, end, limit))
+
+    def scan_keys(self, ranges: Sequence[KeyRange], limit: int, reverse: bool) -> list[list[bytes]]:
+        sql = _KEYS_DOWN if reverse else _KEYS_UP
+        execute = self._point.execute
+        self._latch.check()
+        try:
+            return [[key for (key,) in execute(sql, (start, end, limit))] for start, end in ranges]
+        except sqlite3.Error as error:
+            raise self._latch.fail(failure_of(error, self._folder)) from error
 
     def free_pages(self) -> int:
         """Pages of the file that hold nothing and are filled before it grows."""

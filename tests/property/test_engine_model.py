@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.engine_writer import Model, all_rows, batch_number, last_of
 
+from ringhold.node.machine.staged import Reader
 from ringhold.node.storage.engine import Engine, Row, View, WriteBatch
 from ringhold.node.storage.memory import MemoryEngine
 from ringhold.node.storage.opening import ENGINES, open_engine
@@ -76,10 +77,12 @@ class Twin:
         self.engine.write(batch)
 
     def check(self) -> None:
-        for reader, rows in [(self.engine, self.rows), *self.views]:
+        readers: list[tuple[Reader, dict[bytes, bytes]]] = [(self.engine, self.rows), *self.views]
+        for reader, rows in readers:
             assert reader.scan(b"", b"\xff" * 3, limit=1_000) == sorted(rows.items())
             assert reader.get_many([*rows, b"none"]) == [*rows.values(), None]
-        for view, _ in self.views:
+        for view, rows in self.views:
+            assert view.scan_keys([(b"", b"\xff" * 3)], limit=1_000) == [sorted(rows)]
             view.close()
 
 

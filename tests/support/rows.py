@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from ringhold.api.proto.ringhold.storage.v1 import records_pb2 as records
 from ringhold.node.machine.machine import Machine
 from ringhold.node.machine.staged import Staged
-from ringhold.node.storage.engine import Row, WriteBatch
+from ringhold.node.storage.engine import KeyRange, Row, WriteBatch
 
 
 class Rows:
@@ -25,6 +25,9 @@ class Rows:
         self.reads += 1
         keys = sorted((key for key in self.content if start <= key < end), reverse=reverse)
         return [(key, self.content[key]) for key in keys[:limit]]
+
+    def scan_keys(self, ranges: Sequence[KeyRange], *, limit: int, reverse: bool = False) -> list[list[bytes]]:
+        return [[key for key, _ in self.scan(*each, limit=limit, reverse=reverse)] for each in ranges]
 
     def write(self, batch: WriteBatch) -> None:
         for key in batch.deletes:

@@ -172,12 +172,37 @@ def test_a_view_never_changes(engine: Engine) -> None:
     second.close()
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("limit", [0, 1, 2, 9])
+def test_keys_are_scanned_range_by_range(engine: Engine, limit: int, reverse: bool) -> None:
+    """A view gives the keys of many ranges as so many scans do: empty, overlapping, in any order, of its moment."""
+    engine.write(batch_of(*((key, key * 2) for key in (b"d", b"a", b"c", b"b", b"\x01z", b"\x02"))))
+    view = engine.snapshot()
+    engine.write(batch_of((b"bb", b""), deletes=(b"c",)))
+    ranges = [(b"c", b"e"), (b"a", b"d"), (b"x", b"z"), (b"d", b"a"), (b"", b"\xff"), (b"b", b"b"), (b"a", b"d")]
+    scans = [view.scan(start, end, limit=limit, reverse=reverse) for start, end in ranges]
+    assert scans[1] == [(key, key * 2) for key in ([b"c", b"b", b"a"] if reverse else [b"a", b"b", b"c"])][:limit]
+    assert view.scan_keys(ranges, limit=limit, reverse=reverse) == [[key for key, _ in rows] for rows in scans]
+    assert view.scan_keys([], limit=limit, reverse=reverse) == []
+    view.close()
+
+
+def test_a_view_gets_what_is_there_under_the_very_key(engine: Engine) -> None:
+    """Neither the next key nor one that begins alike stands for a key that is absent."""
+    engine.write(batch_of((b"b", b"1"), (b"b\0", b"2")))
+    view = engine.snapshot()
+    assert view.get_many([b"b\0", b"a", b"b", b"c", b"b\0\0", b"b"]) == [b"2", None, b"1", None, None, b"1"]
+    assert (view.get(b""), view.get(b"b")) == (None, b"1")
+    view.close()
+
+
 def test_a_closed_view_says_so(engine: Engine) -> None:
     """Reading a closed view raises ViewGone and does the engine no harm."""
     view = engine.snapshot()
     view.close()
-    with pytest.raises(ViewGone):
-        view.get(b"a")
+    for read in (lambda: view.get(b"a"), lambda: view.scan_keys([(b"", b"z")], limit=1)):
+        with pytest.raises(ViewGone):
+            read()
     assert engine.get(b"a") is None
 
 

@@ -90,6 +90,22 @@ def test_first_page_reads_little() -> None:
     assert rows.reads - before <= 64 + 8 + 4
 
 
+@pytest.mark.parametrize("descending", [False, True])
+def test_a_group_that_has_all_the_matches_is_read_on(descending: bool) -> None:
+    """Each group is read until nothing of it can come before the last match, and no further."""
+    rows = rows_of(1, 300)
+    for group in range(2, 65):
+        rows.content[keyspace.index_key(group, "n", b"5", b"%03d" % group)] = b""
+    expected = [pair(b"%d" % (n % 10), b"%03d" % n) for n in range(300)]
+    expected = sorted([*expected, *(pair(b"5", b"%03d" % group) for group in range(2, 65))], reverse=descending)
+    for limit in (1, 40, 363):
+        answer = query(rows, range(1, 65), spec_of(limit=limit, descending=descending))
+        assert [found for found, _ in answer.matches] == expected[:limit]
+    before = rows.reads
+    query(rows, range(1, 65), spec_of(limit=40, descending=descending))
+    assert rows.reads - before <= 64 + 4
+
+
 def test_work_is_sliced() -> None:
     """With many groups there are pauses, so that other requests get their turn."""
     rows = rows_of(1, 10)

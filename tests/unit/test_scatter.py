@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 from support.small_cluster import NOT_SENT, REPLY_LOST, REQUEST_LOST, SmallCluster, small_cluster
@@ -14,7 +15,7 @@ from ringhold.api.proto.ringhold.v1 import kv_pb2
 from ringhold.node import keyspace, shards
 from ringhold.node.machine.queries import QuerySpec
 from ringhold.node.shards import NodeAnswer
-from ringhold.node.storage.engine import View, ViewGone, WriteBatch
+from ringhold.node.storage.engine import KeyRange, View, ViewGone, WriteBatch
 from ringhold.ring.hashing import partition_of
 from ringhold.ring.topology import group_of_partition
 
@@ -87,7 +88,7 @@ async def test_only_what_was_refused_is_asked_again() -> None:
         def refuses_one(group: int) -> bool:
             return leads(group) and (group != moved or len(cluster.asked_of("b", "query")) > refusals)
 
-        cluster.nodes["b"].groups.leads = refuses_one  # type: ignore[method-assign]
+        cluster.nodes["b"].groups.led_of = lambda groups: list(filter(refuses_one, groups))  # type: ignore[method-assign]
         cluster.nodes["b"].groups.is_leader = refuses_one  # type: ignore[method-assign]
         response = await page(cluster)
         assert keys_of(response) == keys
@@ -127,6 +128,30 @@ async def test_the_shards_of_a_node_that_does_not_answer_are_asked_of_the_next_l
         again = {group for query in cluster.asked_of("c", "query")[1:] for group in query.groups}
         assert again <= lost
         assert all(cluster.nodes["a"].routes.leader(group) != "b" for group in lost)
+
+
+@pytest.mark.parametrize("name", ["a", "b", "c"])
+@virtual
+async def test_the_others_are_asked_before_a_gateway_reads_itself(name: str) -> None:
+    """Whichever gateway is called: what sends the questions has had its turn, so all nodes work at the same time."""
+    async with small_cluster() as cluster:
+        keys = await fill(cluster)
+        node, left, left_before = cluster.nodes[name], list[str](), list[str]()
+        query = node.shards.query
+
+        def weather(source: str, target: str, request: Request) -> str | None:
+            asyncio.get_running_loop().call_soon(left.append, target)
+            return None
+
+        async def noting(groups: Sequence[int], spec: QuerySpec) -> NodeAnswer:
+            left_before.extend(left)
+            return await query(groups, spec)
+
+        cluster.weather = weather
+        node.shards.query = noting  # type: ignore[method-assign]
+        request = kv_pb2.GetByIndexRequest(index="i", equals=b"x", limit=1_000)
+        assert keys_of(await node.gateway.get_by_index(request, cluster.deadline)) == keys
+        assert sorted(left_before) == sorted(set(cluster.nodes) - {name})
 
 
 @virtual
@@ -232,7 +257,7 @@ class GivenUp:
     def __init__(self, view: View) -> None:
         self._view = view
 
-    def scan(self, start: bytes, end: bytes, *, limit: int, reverse: bool = False) -> list[tuple[bytes, bytes]]:
+    def scan_keys(self, ranges: Sequence[KeyRange], *, limit: int, reverse: bool = False) -> list[list[bytes]]:
         raise ViewGone("too many views")
 
     def close(self) -> None:
