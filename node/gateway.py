@@ -20,7 +20,7 @@ from ..ring.hashing import partition_of
 from ..ring.topology import Topology, group_of_partition
 from .consensus.tickets import Applied
 from .machine.records import changed_key
-from .router import Proposal, Router
+from .router import Router
 from .scatter import Scatter, is_stale
 
 REQUEST_ID_BYTES = 16
@@ -116,11 +116,9 @@ class Gateway:
         work = BatchWork(len(request.operations))
         await self._plan(request, work)
         lone, chains = work.commands()
-        commands = [(group_of_partition(share.partition), self._command_of(share)) for share in lone]
-        begun = list(zip(lone, self._router.begin_many(commands, deadline), strict=True))
         tasks = [self._batch_reads(*where, items, work, deadline) for where, items in work.reads.items()]
         tasks += [self._batch_chain(chain, work, deadline) for chain in chains]
-        tasks += [self._batch_lone(begun, work)]
+        tasks += [self._batch_commands(lone, work, deadline)]
         await asyncio.gather(*tasks)
         return work.response
 
@@ -190,47 +188,23 @@ class Gateway:
         answer = await self._router.read_stale(group_of_partition(partition), keys, deadline)
         return stale_header_of(partition, topology, answer.behind_ms), answer.rows
 
-    async def _batch_lone(self, begun: Sequence[tuple["Share", Proposal]], work: "BatchWork") -> None:
-        """Commands that no other one waits for: all are under way, and those that must go again go side by side."""
-        again: list[tuple[Share, Proposal]] = []
-        try:
-            for share, proposal in begun:
-                if await proposal.landed():
-                    await self._finish(share, proposal, work)
-                else:
-                    again.append((share, proposal))
-        except asyncio.CancelledError:
-            for _, proposal in begun:
-                proposal.abandon()
-            raise
-        await asyncio.gather(*(self._finish(share, proposal, work) for share, proposal in again))
-
     async def _batch_chain(self, chain: Sequence["Share"], work: "BatchWork", deadline: float) -> None:
         """Commands that change the same keys, one after the other."""
         for share in chain:
-            proposal = self._router.begin(group_of_partition(share.partition), self._command_of(share), deadline)
-            await self._finish(share, proposal, work)
+            await self._batch_commands((share,), work, deadline)
+
+    async def _batch_commands(self, shares: Sequence["Share"], work: "BatchWork", deadline: float) -> None:
+        """Commands that don't wait for each other."""
+        topology = self._topology()
+        commands = [(group_of_partition(share.partition), self._command_of(share)) for share in shares]
+        outcomes = await self._router.propose_many(commands, deadline)
+        for share, outcome in zip(shares, outcomes, strict=True):
+            put_outcome(share, outcome, topology, work)
 
     def _command_of(self, share: "Share") -> stored.Command:
         command = share.command
         command.request_id, command.anchor_ms = share.request_id, share.anchor
         return command
-
-    async def _finish(self, share: "Share", proposal: Proposal, work: "BatchWork") -> None:
-        topology = self._topology()
-        try:
-            applied = await self._router.finish(proposal)
-            outcome = accepted(applied)
-        except InDoubt as doubt:
-            for position, mutation in zip(share.positions, share.command.mutations, strict=True):
-                work.fail((position,), doubt.about(changed_key(mutation)))
-            return
-        except RingholdError as error:
-            work.fail(share.positions, error)
-            return
-        header = header_of(share.partition, topology, applied.log_time_ms)
-        for position, mutation, result in zip(share.positions, share.command.mutations, outcome.results, strict=True):
-            put_result(work.results[position], mutation, result, header)
 
     async def _mutate(
         self, key: bytes, command: stored.Command, deadline: float
@@ -418,6 +392,25 @@ def resolved(applied: Applied, header: kv_pb2.Header) -> kv_pb2.ResolveResponse:
         raise dedupe_full({"log_time_ms": str(applied.log_time_ms)})
     results = [kv_pb2.MutationOutcome(version=each.version, existed=each.existed) for each in outcome.results]
     return kv_pb2.ResolveResponse(fate=FATES[outcome.verdict], outcomes=results, header=header)
+
+
+def put_outcome(share: Share, applied: Applied | RingholdError, topology: Topology, work: BatchWork) -> None:
+    """Fill the results of a command's mutations."""
+    mutations = share.command.mutations
+    try:
+        if isinstance(applied, RingholdError):
+            raise applied
+        outcome = accepted(applied)
+    except InDoubt as doubt:
+        for position, mutation in zip(share.positions, mutations, strict=True):
+            work.fail((position,), doubt.about(changed_key(mutation)))
+        return
+    except RingholdError as error:
+        work.fail(share.positions, error)
+        return
+    header = header_of(share.partition, topology, applied.log_time_ms)
+    for position, mutation, result in zip(share.positions, mutations, outcome.results, strict=True):
+        put_result(work.results[position], mutation, result, header)
 
 
 def put_result(
