@@ -132,20 +132,20 @@ class Gateway:
             try:
                 match operation.WhichOneof("kind"):
                     case "get":
-                        self._limits.check_key(operation.get.key)
-                        stale = is_stale(operation.get.consistency)
-                        partition = partition_of(operation.get.key, partitions)
-                        work.reads.setdefault((partition, stale), []).append((position, operation.get.key))
+                        read, key = operation.get, operation.get.key
+                        self._limits.check_key(key)
+                        where = partition_of(key, partitions), is_stale(read.consistency)
+                        work.reads.setdefault(where, []).append((position, key))
                     case "set":
-                        partition = partition_of(operation.set.key, partitions)
-                        share = work.share(partition, operation.set, shared_id)
-                        self._check_set(operation.set)
-                        put_set(share.add(position).set, operation.set)
+                        change = operation.set
+                        share = work.share(partition_of(change.key, partitions), change, shared_id)
+                        self._check_set(change)
+                        put_set(share.add(position).set, change)
                     case "delete":
-                        partition = partition_of(operation.delete.key, partitions)
-                        share = work.share(partition, operation.delete, shared_id)
-                        self._check_delete(operation.delete)
-                        share.add(position).delete.key = operation.delete.key
+                        removal = operation.delete
+                        share = work.share(partition_of(removal.key, partitions), removal, shared_id)
+                        self._check_delete(removal)
+                        share.add(position).delete.key = removal.key
                     case _:
                         raise InvalidRequest("BATCH_OPERATION_EMPTY", f"operation {position} of the batch is empty")
             except RingholdError as error:
@@ -307,6 +307,8 @@ class BatchWork:
 
 def overlap(shares: Sequence[Share]) -> bool:
     """Whether two of these commands change the same key."""
+    if len(shares) == 1:
+        return False
     seen: set[bytes] = set()
     for share in shares:
         keys = {changed_key(mutation) for mutation in share.command.mutations}
@@ -364,10 +366,10 @@ def put_set(mutation: stored.Set, request: kv_pb2.SetRequest) -> None:
 def accepted(applied: Applied) -> stored.Outcome:
     """The outcome of a command that took effect. Raises the error that any other verdict stands for."""
     outcome = stored.Outcome.FromString(applied.outcome)
+    if outcome.verdict == stored.VERDICT_APPLIED:
+        return outcome
     details = {"log_time_ms": str(applied.log_time_ms)}
     match outcome.verdict:
-        case stored.VERDICT_APPLIED:
-            return outcome
         case stored.VERDICT_EXPIRED:
             raise error_for("REQUEST_EXPIRED", "the anchor is older than the window of recognition", details)
         case stored.VERDICT_REUSED:

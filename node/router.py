@@ -138,11 +138,12 @@ class Router:
 
     def aim(self, group: int) -> str:
         """Where the next attempt goes: here if this node leads, else to the leader that is known, if it is in reach."""
-        if self._groups.is_leader(group) and self._groups.term(group) >= self._routes.get(group).term:
+        route = self._routes.get(group)
+        if self._groups.is_leader(group) and self._groups.term(group) >= route.term:
             return self._node_id
-        routed = self._routes.leader(group)
-        if not self.reaches(routed):
-            self._routes.passed_over(group, routed, self.reaches)
+        if self.reaches(route.leader):
+            return route.leader
+        self._routes.passed_over(group, route.leader, self.reaches)
         return self._routes.leader(group)
 
     async def propose(self, group: int, command: Command, deadline: float) -> Applied:
@@ -185,7 +186,7 @@ class Router:
         """A command with an anchor, and where it goes first."""
         leader, chosen_here = self.aim(group), not command.anchor_ms
         if chosen_here:
-            command.anchor_ms = self._anchor(group)
+            command.anchor_ms = self._anchor(group, leader)
         return Proposal(group, command, deadline, chosen_here, leader)
 
     async def _repeat(self, proposal: Proposal, refusal: Refusal) -> Applied:
@@ -228,9 +229,9 @@ class Router:
         attempts.aimed_at = self.aim(group)
         return attempts.aimed_at
 
-    def _anchor(self, group: int) -> int:
+    def _anchor(self, group: int, leader: str) -> int:
         """The log time of the group, as far as is known; never 0, which a repetition would take for no anchor."""
-        if self._groups.leads(group):
+        if leader == self._node_id and self._groups.leads(group):
             return self._groups.log_time_ms(group)
         return max(1, self._routes.get(group).log_time_at(self._clock.now()))
 
