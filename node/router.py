@@ -8,7 +8,6 @@ its request_id, until there is one (P3).
 import asyncio
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
@@ -100,9 +99,9 @@ class Router:
 
     async def read(self, group: int, keys: Sequence[bytes], deadline: float) -> ReadAnswer:
         """The rows under keys of one group, linearizable. Raises Unavailable if no leader answers in time, DataLoss."""
-        if self._groups.leads(group):
-            with suppress(NotLeader):  # the rows turn out to be damaged: others have them
-                return self._groups.read(group, keys)
+        answer = self._read_here(group, keys)
+        if answer is not None:
+            return answer
         attempts = self._attempts(group, deadline)
         while True:
             try:
@@ -234,6 +233,15 @@ class Router:
         if leader == self._node_id and self._groups.leads(group):
             return self._groups.log_time_ms(group)
         return max(1, self._routes.get(group).log_time_at(self._clock.now()))
+
+    def _read_here(self, group: int, keys: Sequence[bytes]) -> ReadAnswer | None:
+        """The rows, if this node may answer at once: it leads by a lease, and none of them is damaged."""
+        if not self._groups.is_leader(group):
+            return None
+        try:
+            return self._groups.read(group, keys)
+        except NotLeader:
+            return None
 
     async def _read_once(self, leader: str, group: int, keys: Sequence[bytes], timeout_s: float) -> ReadAnswer:
         if leader == self._node_id:
