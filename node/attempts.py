@@ -26,9 +26,13 @@ class AttemptsConfig:
     backoff_s_min: float = 0.01
     backoff_s_max: float = 0.25
 
+    def timeout_s(self, remaining_s: float) -> float:
+        """Seconds that an attempt may take with so many left until the deadline."""
+        return max(0.001, min(self.attempt_s_max, remaining_s))
+
 
 class Attempts:
-    """Counts the attempts of one operation. `command` is None for a read.
+    """Counts the attempts of one operation, and what they have met. `command` is None for a read.
 
     Only a mutation is ever in doubt: to read, or to resolve a request, twice does no harm.
 
@@ -63,7 +67,7 @@ class Attempts:
 
     def timeout_s(self) -> float:
         """Seconds the next attempt may take."""
-        return max(0.001, min(self._config.attempt_s_max, self._deadline - self._clock.now()))
+        return self._config.timeout_s(self._deadline - self._clock.now())
 
     async def failed(self, error: Exception) -> None:
         """Learn from a failed attempt and pause before the next. Raises the final error when there is no time left.

@@ -20,7 +20,7 @@ from ..ring.hashing import partition_of
 from ..ring.topology import Topology, group_of_partition
 from .consensus.tickets import Applied
 from .machine.records import changed_key
-from .router import Proposal, Router
+from .router import Router
 from .scatter import Scatter, is_stale
 
 REQUEST_ID_BYTES = 16
@@ -116,11 +116,9 @@ class Gateway:
         work = BatchWork(len(request.operations))
         await self._plan(request, work)
         lone, chains = work.commands()
-        commands = [(group_of_partition(share.partition), self._command_of(share)) for share in lone]
-        begun = list(zip(lone, self._router.begin_many(commands, deadline), strict=True))
         tasks = [self._batch_reads(*where, items, work, deadline) for where, items in work.reads.items()]
         tasks += [self._batch_chain(chain, work, deadline) for chain in chains]
-        tasks += [self._batch_lone(begun, work)]
+        tasks += [self._batch_commands(lone, work, deadline)]
         await asyncio.gather(*tasks)
         return work.response
 
@@ -134,20 +132,20 @@ class Gateway:
             try:
                 match operation.WhichOneof("kind"):
                     case "get":
-                        self._limits.check_key(operation.get.key)
-                        stale = is_stale(operation.get.consistency)
-                        partition = partition_of(operation.get.key, partitions)
-                        work.reads.setdefault((partition, stale), []).append((position, operation.get.key))
+                        read, key = operation.get, operation.get.key
+                        self._limits.check_key(key)
+                        where = partition_of(key, partitions), is_stale(read.consistency)
+                        work.reads.setdefault(where, []).append((position, key))
                     case "set":
-                        partition = partition_of(operation.set.key, partitions)
-                        share = work.share(partition, operation.set, shared_id)
-                        self._check_set(operation.set)
-                        put_set(share.add(position).set, operation.set)
+                        change = operation.set
+                        share = work.share(partition_of(change.key, partitions), change, shared_id)
+                        self._check_set(change)
+                        put_set(share.add(position).set, change)
                     case "delete":
-                        partition = partition_of(operation.delete.key, partitions)
-                        share = work.share(partition, operation.delete, shared_id)
-                        self._check_delete(operation.delete)
-                        share.add(position).delete.key = operation.delete.key
+                        removal = operation.delete
+                        share = work.share(partition_of(removal.key, partitions), removal, shared_id)
+                        self._check_delete(removal)
+                        share.add(position).delete.key = removal.key
                     case _:
                         raise InvalidRequest("BATCH_OPERATION_EMPTY", f"operation {position} of the batch is empty")
             except RingholdError as error:
@@ -190,47 +188,23 @@ class Gateway:
         answer = await self._router.read_stale(group_of_partition(partition), keys, deadline)
         return stale_header_of(partition, topology, answer.behind_ms), answer.rows
 
-    async def _batch_lone(self, begun: Sequence[tuple["Share", Proposal]], work: "BatchWork") -> None:
-        """Commands that no other one waits for: all are under way, and those that must go again go side by side."""
-        again: list[tuple[Share, Proposal]] = []
-        try:
-            for share, proposal in begun:
-                if await proposal.landed():
-                    await self._finish(share, proposal, work)
-                else:
-                    again.append((share, proposal))
-        except asyncio.CancelledError:
-            for _, proposal in begun:
-                proposal.abandon()
-            raise
-        await asyncio.gather(*(self._finish(share, proposal, work) for share, proposal in again))
-
     async def _batch_chain(self, chain: Sequence["Share"], work: "BatchWork", deadline: float) -> None:
         """Commands that change the same keys, one after the other."""
         for share in chain:
-            proposal = self._router.begin(group_of_partition(share.partition), self._command_of(share), deadline)
-            await self._finish(share, proposal, work)
+            await self._batch_commands((share,), work, deadline)
+
+    async def _batch_commands(self, shares: Sequence["Share"], work: "BatchWork", deadline: float) -> None:
+        """Commands that don't wait for each other."""
+        topology = self._topology()
+        commands = [(group_of_partition(share.partition), self._command_of(share)) for share in shares]
+        outcomes = await self._router.propose_many(commands, deadline)
+        for share, outcome in zip(shares, outcomes, strict=True):
+            put_outcome(share, outcome, topology, work)
 
     def _command_of(self, share: "Share") -> stored.Command:
         command = share.command
         command.request_id, command.anchor_ms = share.request_id, share.anchor
         return command
-
-    async def _finish(self, share: "Share", proposal: Proposal, work: "BatchWork") -> None:
-        topology = self._topology()
-        try:
-            applied = await self._router.finish(proposal)
-            outcome = accepted(applied)
-        except InDoubt as doubt:
-            for position, mutation in zip(share.positions, share.command.mutations, strict=True):
-                work.fail((position,), doubt.about(changed_key(mutation)))
-            return
-        except RingholdError as error:
-            work.fail(share.positions, error)
-            return
-        header = header_of(share.partition, topology, applied.log_time_ms)
-        for position, mutation, result in zip(share.positions, share.command.mutations, outcome.results, strict=True):
-            put_result(work.results[position], mutation, result, header)
 
     async def _mutate(
         self, key: bytes, command: stored.Command, deadline: float
@@ -333,6 +307,8 @@ class BatchWork:
 
 def overlap(shares: Sequence[Share]) -> bool:
     """Whether two of these commands change the same key."""
+    if len(shares) == 1:
+        return False
     seen: set[bytes] = set()
     for share in shares:
         keys = {changed_key(mutation) for mutation in share.command.mutations}
@@ -390,10 +366,10 @@ def put_set(mutation: stored.Set, request: kv_pb2.SetRequest) -> None:
 def accepted(applied: Applied) -> stored.Outcome:
     """The outcome of a command that took effect. Raises the error that any other verdict stands for."""
     outcome = stored.Outcome.FromString(applied.outcome)
+    if outcome.verdict == stored.VERDICT_APPLIED:
+        return outcome
     details = {"log_time_ms": str(applied.log_time_ms)}
     match outcome.verdict:
-        case stored.VERDICT_APPLIED:
-            return outcome
         case stored.VERDICT_EXPIRED:
             raise error_for("REQUEST_EXPIRED", "the anchor is older than the window of recognition", details)
         case stored.VERDICT_REUSED:
@@ -418,6 +394,25 @@ def resolved(applied: Applied, header: kv_pb2.Header) -> kv_pb2.ResolveResponse:
         raise dedupe_full({"log_time_ms": str(applied.log_time_ms)})
     results = [kv_pb2.MutationOutcome(version=each.version, existed=each.existed) for each in outcome.results]
     return kv_pb2.ResolveResponse(fate=FATES[outcome.verdict], outcomes=results, header=header)
+
+
+def put_outcome(share: Share, applied: Applied | RingholdError, topology: Topology, work: BatchWork) -> None:
+    """Fill the results of a command's mutations."""
+    mutations = share.command.mutations
+    try:
+        if isinstance(applied, RingholdError):
+            raise applied
+        outcome = accepted(applied)
+    except InDoubt as doubt:
+        for position, mutation in zip(share.positions, mutations, strict=True):
+            work.fail((position,), doubt.about(changed_key(mutation)))
+        return
+    except RingholdError as error:
+        work.fail(share.positions, error)
+        return
+    header = header_of(share.partition, topology, applied.log_time_ms)
+    for position, mutation, result in zip(share.positions, mutations, outcome.results, strict=True):
+        put_result(work.results[position], mutation, result, header)
 
 
 def put_result(

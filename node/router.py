@@ -7,16 +7,13 @@ its request_id, until there is one (P3).
 
 import asyncio
 import random
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 from ..api.errors import DataLoss, RingholdError, Unavailable, error_for
 from ..api.proto.ringhold.internal.v1.peer_pb2 import (
     Failure,
-    ProposeManyRequest,
-    ProposeRequest,
     ReadRequest,
     Reply,
     Request,
@@ -32,59 +29,51 @@ from .machine.records import grows
 from .peers.exchange import Exchange, RequestLost, RequestNotSent
 from .routes import Reaches, Routes
 
-PROPOSALS_PER_REQUEST_MAX = 64
+COMMANDS_PER_REQUEST_MAX = 64
 """Commands of a batch in one request: the node that gets it takes them all in one callback (P8)."""
+
+
+Refusal: TypeAlias = NotLeader | RequestNotSent | RequestLost | AnchorOutOfRange | RingholdError
+"""Why an attempt gave no outcome."""
+
+REFUSALS = (NotLeader, RequestNotSent, RequestLost, AnchorOutOfRange, RingholdError)
 
 
 class LandingHere(NamedTuple):
     """An attempt at this node: the command is in the log's open entry, and given up on by a timer."""
 
-    ticket: asyncio.Future[Applied]
+    future: asyncio.Future[Applied]
     timer: asyncio.TimerHandle
 
 
 class LandingElsewhere(NamedTuple):
-    """An attempt at another node."""
+    """An attempt at another node: `place` is that of its outcome in the reply."""
 
-    leader: str
-    reply: asyncio.Future[Reply]
-    position: int | None = None
-    """Among the replies, if several commands share the request."""
+    future: asyncio.Future[Reply]
+    place: int
 
 
-Landing: TypeAlias = LandingHere | LandingElsewhere | Exception
+Landing: TypeAlias = LandingHere | LandingElsewhere | Refusal
 """An attempt under way, or what stopped it before it began."""
 
 
 @dataclass(slots=True)
 class Proposal:
-    """A command whose first attempt is under way. `chosen_here`: its anchor is the gateway's choice."""
+    """A command, and the attempt at it that was begun last, at `leader`. `chosen_here`: its anchor is the gateway's."""
 
     group: int
     command: Command
+    deadline: float
     chosen_here: bool
-    attempts: Attempts
-    landing: Landing | None = None
-
-    async def landed(self) -> bool:
-        """Return when the first attempt has ended: whether it gave an outcome, so that `finish` need not wait."""
-        match self.landing:
-            case LandingHere(ticket, _):
-                await ended(ticket)
-                return succeeds(ticket)
-            case LandingElsewhere(_, reply, position):
-                await ended(reply)
-                return succeeds(reply) and is_outcome(reply.result(), position)
-        return False
+    leader: str
+    landing: Landing = field(init=False)
 
     def abandon(self) -> None:
         """Nobody waits for the outcome any more; the attempt under way may still take effect."""
-        match self.landing:
-            case LandingHere(ticket, timer):
-                ticket.cancel()
-                timer.cancel()
-            case LandingElsewhere(_, reply, _):
-                reply.cancel()
+        if not isinstance(self.landing, Exception):
+            self.landing.future.cancel()
+        if isinstance(self.landing, LandingHere):
+            self.landing.timer.cancel()
 
 
 class Router:
@@ -110,9 +99,9 @@ class Router:
 
     async def read(self, group: int, keys: Sequence[bytes], deadline: float) -> ReadAnswer:
         """The rows under keys of one group, linearizable. Raises Unavailable if no leader answers in time, DataLoss."""
-        if self._groups.leads(group):
-            with suppress(NotLeader):  # the rows turn out to be damaged: others have them
-                return self._groups.read(group, keys)
+        answer = self._read_here(group, keys)
+        if answer is not None:
+            return answer
         attempts = self._attempts(group, deadline)
         while True:
             try:
@@ -152,72 +141,89 @@ class Router:
         `reaches`: who aims at many groups in one breath need not find out for each who is in reach.
         """
         reaches = reaches or self.reaches
-        if self._groups.is_leader(group) and self._groups.term(group) >= self._routes.get(group).term:
+        route = self._routes.get(group)
+        if self._groups.is_leader(group) and self._groups.term(group) >= route.term:
             return self._node_id
-        routed = self._routes.leader(group)
-        if reaches(routed):
-            return routed
-        self._routes.passed_over(group, routed, reaches)
+        if reaches(route.leader):
+            return route.leader
+        self._routes.passed_over(group, route.leader, reaches)
         return self._routes.leader(group)
 
     async def propose(self, group: int, command: Command, deadline: float) -> Applied:
-        """The outcome of a command: `begin` and `finish` in one."""
-        return await self.finish(self.begin(group, command, deadline))
-
-    def begin(self, group: int, command: Command, deadline: float) -> Proposal:
-        """Send a command on its way, without waiting, so that many go in one frame or one tick. Each must be finished.
+        """The outcome of a command, after as many attempts as its deadline allows.
 
         Without an anchor it gets one here: it is the same in every attempt that counts.
-        """
-        proposal = self._proposal(group, command, deadline)
-        proposal.landing = self._launch(proposal)
-        return proposal
-
-    def begin_many(self, commands: Iterable[tuple[int, Command]], deadline: float) -> list[Proposal]:
-        """`begin` for many (group, command), in their order; those for one node share a request, and land together."""
-        proposals = [self._proposal(group, command, deadline) for group, command in commands]
-        elsewhere: dict[str, list[Proposal]] = {}
-        for proposal in proposals:
-            leader = self._aim(proposal.group, proposal.attempts)
-            if leader == self._node_id:
-                proposal.landing = self._launch(proposal)
-            else:
-                elsewhere.setdefault(leader, []).append(proposal)
-        for leader, some in elsewhere.items():
-            for start in range(0, len(some), PROPOSALS_PER_REQUEST_MAX):
-                self._launch_many(leader, some[start : start + PROPOSALS_PER_REQUEST_MAX])
-        return proposals
-
-    def _proposal(self, group: int, command: Command, deadline: float) -> Proposal:
-        chosen_here = not command.anchor_ms
-        if chosen_here:
-            command.anchor_ms = self._anchor(group)
-        return Proposal(group, command, chosen_here, self._attempts(group, deadline, command))
-
-    async def finish(self, proposal: Proposal) -> Applied:
-        """The outcome of a command, after as many attempts as its deadline allows.
 
         Raises Unavailable or Overloaded if certainly nothing was applied, InDoubt if that is uncertain, InvalidRequest.
         Who resolves a request is never in doubt: that can be repeated.
         """
-        attempts, command = proposal.attempts, proposal.command
-        landing: Landing | None = proposal.landing
+        proposal = self._proposal(group, command, deadline)
+        self._launch(proposal.leader, (proposal,))
+        try:
+            return await self._outcome(proposal)
+        except REFUSALS as refusal:
+            return await self._repeat(proposal, refusal)
+
+    async def propose_many(
+        self, commands: Iterable[tuple[int, Command]], deadline: float
+    ) -> list[Applied | RingholdError]:
+        """For each (group, command), in their order, what `propose` would return or raise.
+
+        All are under way at once; those for one node go in one message, and come back in one. What must go again does
+        so when all first attempts have ended, side by side.
+        """
+        proposals = [self._proposal(group, command, deadline) for group, command in commands]
+        by_leader: dict[str, list[Proposal]] = {}
+        for proposal in proposals:
+            by_leader.setdefault(proposal.leader, []).append(proposal)
+        for leader, some in by_leader.items():
+            self._launch(leader, some)
+        await ended(proposals)
+        firsts = [await self._first_outcome(proposal) for proposal in proposals]
+        both = zip(proposals, firsts, strict=True)
+        repeats = [self._told(proposal, first) for proposal, first in both if isinstance(first, Exception)]
+        repeated = iter(await asyncio.gather(*repeats))
+        return [next(repeated) if isinstance(first, Exception) else first for first in firsts]
+
+    def _proposal(self, group: int, command: Command, deadline: float) -> Proposal:
+        """A command with an anchor, and where it goes first."""
+        leader, chosen_here = self.aim(group), not command.anchor_ms
+        if chosen_here:
+            command.anchor_ms = self._anchor(group, leader)
+        return Proposal(group, command, deadline, chosen_here, leader)
+
+    async def _repeat(self, proposal: Proposal, refusal: Refusal) -> Applied:
+        """The outcome of a command whose first attempt gave none; raises as `propose` does."""
+        attempts = self._attempts(proposal.group, proposal.deadline, proposal.command)
         while True:
+            attempts.aimed_at = proposal.leader
+            await self._make_ready(proposal, attempts, refusal)
+            proposal.leader = self.aim(proposal.group)
+            self._launch(proposal.leader, (proposal,))
             try:
-                applied = await self._land(proposal, landing or self._launch(proposal))
-                check_in_window(applied, command)
-                return applied
-            except (NotLeader, RequestNotSent, RequestLost, Unavailable) as error:
-                await attempts.failed(error)
-            except RingholdError as error:
-                if not attempts.in_doubt and "moving" not in error.details:
-                    raise
-                await attempts.failed(error)  # what this attempt met says nothing of an earlier one, nor of a next
-            except AnchorOutOfRange as error:
+                return await self._outcome(proposal)
+            except REFUSALS as error:
+                refusal = error
+
+    async def _make_ready(self, proposal: Proposal, attempts: Attempts, refusal: Refusal) -> None:
+        """Return when it is time for another attempt. Raises what is told instead if there is to be none."""
+        match refusal:
+            case AnchorOutOfRange(log_time_ms=log_time_ms):
                 if attempts.in_doubt or not proposal.chosen_here:
-                    raise attempts.expired(error) from error
-                command.anchor_ms = error.log_time_ms
-            landing = None
+                    raise attempts.expired(refusal) from refusal
+                proposal.command.anchor_ms = log_time_ms
+            case RingholdError() if not (
+                isinstance(refusal, Unavailable) or attempts.in_doubt or "moving" in refusal.details
+            ):
+                raise refusal
+            case _:  # what this attempt met says nothing of an earlier one, nor of a next
+                await attempts.failed(refusal)
+
+    async def _told(self, proposal: Proposal, refusal: Refusal) -> Applied | RingholdError:
+        try:
+            return await self._repeat(proposal, refusal)
+        except RingholdError as error:
+            return error
 
     def _attempts(self, group: int, deadline: float, command: Command | None = None) -> Attempts:
         return Attempts(self._clock, self._rng, self._routes, self.reaches, self._config, group, deadline, command)
@@ -226,11 +232,20 @@ class Router:
         attempts.aimed_at = self.aim(group)
         return attempts.aimed_at
 
-    def _anchor(self, group: int) -> int:
+    def _anchor(self, group: int, leader: str) -> int:
         """The log time of the group, as far as is known; never 0, which a repetition would take for no anchor."""
-        if self._groups.leads(group):
+        if leader == self._node_id and self._groups.leads(group):
             return self._groups.log_time_ms(group)
         return max(1, self._routes.get(group).log_time_at(self._clock.now()))
+
+    def _read_here(self, group: int, keys: Sequence[bytes]) -> ReadAnswer | None:
+        """The rows, if this node may answer at once: it leads by a lease, and none of them is damaged."""
+        if not self._groups.is_leader(group):
+            return None
+        try:
+            return self._groups.read(group, keys)
+        except NotLeader:
+            return None
 
     async def _read_once(self, leader: str, group: int, keys: Sequence[bytes], timeout_s: float) -> ReadAnswer:
         if leader == self._node_id:
@@ -264,74 +279,100 @@ class Router:
         behind_ms = answer.behind_ms if answer.HasField("behind_ms") else None
         return ReadAnswer([row or None for row in answer.rows], answer.term, answer.log_time_ms, behind_ms)
 
-    def _launch(self, proposal: Proposal) -> Landing:
-        """Begin an attempt at the leader that is known, here or elsewhere; what stops it at once is told on landing."""
-        group, command = proposal.group, proposal.command
-        timeout_s = proposal.attempts.timeout_s()
-        leader = self._aim(group, proposal.attempts)
-        try:
-            if leader == self._node_id:
-                ticket = append(self._groups, group, command, command.SerializeToString())
-                return LandingHere(ticket, asyncio.get_running_loop().call_later(timeout_s, give_up, ticket))
-            request = Request(propose=propose_request(proposal))
-            return LandingElsewhere(leader, self._exchange.request(leader, request, timeout_s))
-        except (NotLeader, RequestNotSent, AnchorOutOfRange, RingholdError) as error:
-            return error
+    def _launch(self, leader: str, proposals: Sequence[Proposal]) -> None:
+        """Begin attempts at one node, without waiting: many go in one tick or one frame.
 
-    def _launch_many(self, leader: str, proposals: Sequence[Proposal]) -> None:
-        """Begin the first attempts at commands that one other node is to carry out."""
-        bodies = [propose_request(proposal) for proposal in proposals]
-        timeout_s = min(proposal.attempts.timeout_s() for proposal in proposals)
-        request = Request(propose_many=ProposeManyRequest(proposals=bodies))
+        What stops one at once is told by its landing.
+        """
+        timeout_s = self._config.timeout_s(proposals[0].deadline - self._clock.now())
+        if leader == self._node_id:
+            self._launch_here(proposals, timeout_s)
+            return
+        for start in range(0, len(proposals), COMMANDS_PER_REQUEST_MAX):
+            self._launch_elsewhere(leader, proposals[start : start + COMMANDS_PER_REQUEST_MAX], timeout_s)
+
+    def _launch_here(self, proposals: Sequence[Proposal], timeout_s: float) -> None:
+        tickets: list[asyncio.Future[Applied]] = []
+        timer = asyncio.get_running_loop().call_later(timeout_s, give_up, tickets)
+        for proposal in proposals:
+            command = proposal.command
+            try:
+                ticket = append(self._groups, proposal.group, command, command.SerializeToString())
+            except (NotLeader, AnchorOutOfRange, RingholdError) as error:
+                proposal.landing = error
+            else:
+                tickets.append(ticket)
+                proposal.landing = LandingHere(ticket, timer)
+        if not tickets:
+            timer.cancel()
+
+    def _launch_elsewhere(self, leader: str, proposals: Sequence[Proposal], timeout_s: float) -> None:
+        request = Request()
+        groups, commands = request.propose.groups, request.propose.commands
+        for proposal in proposals:
+            groups.append(proposal.group)
+            commands.append(proposal.command.SerializeToString())
         try:
             reply = self._exchange.request(leader, request, timeout_s)
         except RequestNotSent as error:
             for proposal in proposals:
                 proposal.landing = error
             return
-        for position, proposal in enumerate(proposals):
-            proposal.landing = LandingElsewhere(leader, reply, position)
+        for place, proposal in enumerate(proposals):
+            proposal.landing = LandingElsewhere(reply, place)
 
-    async def _land(self, proposal: Proposal, landing: Landing) -> Applied:
-        """What became of an attempt."""
+    async def _outcome(self, proposal: Proposal) -> Applied:
+        """What the attempt under way comes to. Raises a Refusal."""
+        landing = proposal.landing
         if isinstance(landing, Exception):
             raise landing
         if isinstance(landing, LandingHere):
             try:
-                return await landing.ticket
+                applied = await landing.future
             except Deposed as error:
                 raise RequestLost(str(error)) from error
             finally:
                 landing.timer.cancel()
-        reply = succeeded(await landing.reply, proposal.group)
-        if landing.position is not None:
-            reply = succeeded(reply.propose_many.replies[landing.position], proposal.group)
-        answer = reply.propose
-        self._routes.heard(proposal.group, landing.leader, answer.term, answer.log_time_ms, self._clock.now())
-        return Applied(answer.outcome, answer.term, answer.log_time_ms)
+        else:
+            applied = applied_by(await landing.future, landing.place, proposal.group)
+            self._routes.heard(proposal.group, proposal.leader, applied.term, applied.log_time_ms, self._clock.now())
+        check_in_window(applied, proposal.command)
+        return applied
+
+    async def _first_outcome(self, proposal: Proposal) -> Applied | Refusal:
+        try:
+            return await self._outcome(proposal)
+        except REFUSALS as refusal:
+            return refusal
 
     async def ask(self, node_id: str, group: int, request: Request, timeout_s: float) -> Reply:
         """A peer's reply. Raises what its failure stands for."""
         return succeeded(await self._exchange.request(node_id, request, timeout_s), group)
 
 
-async def ended(attempt: asyncio.Future[Any]) -> None:
-    """Return when the future is done, and leave its result or exception in it."""
-    if not attempt.done():
-        over = asyncio.Event()
-        attempt.add_done_callback(lambda _: over.set())
+async def ended(proposals: Sequence[Proposal]) -> None:
+    """Return when all attempts have ended; what they came to stays in their landings. Cancelled, it abandons them."""
+    over = asyncio.Event()
+    landings = (proposal.landing for proposal in proposals)
+    when_done((landing.future for landing in landings if not isinstance(landing, Exception)), over.set)
+    try:
         await over.wait()
+    except asyncio.CancelledError:
+        for proposal in proposals:
+            proposal.abandon()
+        raise
 
 
-def succeeds(attempt: asyncio.Future[Any]) -> bool:
-    return not attempt.cancelled() and attempt.exception() is None
+def when_done(futures: Iterator[asyncio.Future[Any]], then: Callable[[], object]) -> None:
+    """Call `then` when all of them are done.
 
-
-def is_outcome(reply: Reply, position: int | None) -> bool:
-    """Whether a reply to one or many proposals holds an outcome for the one at `position`."""
-    if position is None:
-        return reply.HasField("propose")
-    return reply.HasField("propose_many") and reply.propose_many.replies[position].HasField("propose")
+    One is waited for at a time: by then most others are done, for they share a tick or a message.
+    """
+    for future in futures:
+        if not future.done():
+            future.add_done_callback(lambda _: when_done(futures, then))
+            return
+    then()
 
 
 def tells_of_loss(refusal: Exception | None) -> bool:
@@ -351,16 +392,20 @@ def append(groups: Groups, group: int, command: Command, encoded: bytes) -> asyn
     return groups.propose(group, encoded, anchor_ms, max(1, len(command.mutations)), grows=grows(command))
 
 
-def propose_request(proposal: Proposal) -> ProposeRequest:
-    command = proposal.command
-    return ProposeRequest(group=proposal.group, command=command.SerializeToString(), anchor_ms=command.anchor_ms)
-
-
 def succeeded(reply: Reply, group: int) -> Reply:
     """The reply, unless it is a failure: then what that stands for is raised."""
     if reply.WhichOneof("body") == "failure":
         raise raised_by(reply.failure, group)
     return reply
+
+
+def applied_by(reply: Reply, place: int, group: int) -> Applied:
+    """The outcome of a command in a peer's reply. Raises what its failure stands for."""
+    answer = succeeded(reply, group).propose
+    outcome = answer.outcomes[place]
+    if not outcome:
+        raise raised_by(answer.failures[place], group)
+    return Applied(outcome, answer.terms[place], answer.log_times_ms[place])
 
 
 def check_in_window(applied: Applied, command: Command) -> None:
@@ -374,10 +419,11 @@ def check_in_window(applied: Applied, command: Command) -> None:
         raise AnchorOutOfRange(applied.log_time_ms)
 
 
-def give_up(ticket: asyncio.Future[Applied]) -> None:
-    """The wait for an own commit is over; the command stays in the log, so this is doubt, not failure."""
-    if not ticket.done():
-        ticket.set_exception(RequestLost("no commit in time"))
+def give_up(tickets: Iterable[asyncio.Future[Applied]]) -> None:
+    """The wait for own commits is over; the commands stay in the log, so this is doubt, not failure."""
+    for ticket in tickets:
+        if not ticket.done():
+            ticket.set_exception(RequestLost("no commit in time"))
 
 
 def raised_by(failure: Failure, group: int) -> Exception:

@@ -1,15 +1,11 @@
 """Answers the requests of other nodes: the leader's side of what router and scatter ask for."""
 
 import asyncio
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 
 from ..api.errors import RingholdError
 from ..api.proto.ringhold.internal.v1.peer_pb2 import (
     DescribeReply,
-    ProposeManyReply,
-    ProposeManyRequest,
-    ProposeReply,
     ProposeRequest,
     QueryReply,
     QueryRequest,
@@ -20,14 +16,17 @@ from ..api.proto.ringhold.internal.v1.peer_pb2 import (
 from ..api.proto.ringhold.storage.v1.records_pb2 import Command
 from ..ring.topology import SYSTEM_GROUP
 from .consensus.groups import Groups
-from .consensus.tickets import AnchorOutOfRange, Applied, NotLeader, ReadAnswer
+from .consensus.tickets import AnchorOutOfRange, Applied, Deposed, NotLeader, ReadAnswer
 from .machine.machine import UnknownCommand
 from .machine.records import parse_command
 from .peers.exchange import RequestLost, Respond
-from .router import append, failure_of
+from .router import append, failure_of, when_done
 from .scatter import query_spec
 from .shards import Shards
 from .supervisor import Supervisor
+
+NOT_APPLIED = Applied(b"", 0, 0)
+"""In a reply, in the place of a command that failed."""
 
 
 class PeerService:
@@ -49,8 +48,6 @@ class PeerService:
                     self._read(request, respond)
                 case "propose":
                     self._propose(request.propose, respond)
-                case "propose_many":
-                    self._propose_many(request.propose_many, respond)
                 case "query":
                     self._supervisor.spawn("query of a peer", self._query(request.query, respond))
                 case "describe":
@@ -81,37 +78,21 @@ class PeerService:
             respond(Reply(failure=failure_of(error)))
 
     def _propose(self, request: ProposeRequest, respond: Respond) -> None:
-        command = proposed(request)
-
-        def answer(ticket: "asyncio.Future[Applied]") -> None:
-            error = ticket.exception()
-            if error is not None:
-                assert isinstance(error, Exception)
-                respond(Reply(failure=failure_of(error)))
-                return
-            applied = ticket.result()
-            reply = ProposeReply(outcome=applied.outcome, term=applied.term, log_time_ms=applied.log_time_ms)
-            respond(Reply(propose=reply))
-
-        ticket = append(self._groups, request.group, command, request.command)
-        ticket.add_done_callback(answer)
-
-    def _propose_many(self, request: ProposeManyRequest, respond: Respond) -> None:
         """Answer when the last of the commands is answered."""
-        replies: dict[int, Reply] = {}
-        wanted = len(request.proposals)
+        groups, commands = request.groups, request.commands
+        if len(groups) != len(commands):
+            raise RingholdError("UNKNOWN_REQUEST", "each command needs a group")
+        tickets = [self._appended(*each) for each in zip(groups, commands, strict=True)]
+        when_done(iter(tickets), lambda: respond(propose_reply(tickets)))
 
-        def take(position: int, reply: Reply) -> None:
-            replies[position] = reply
-            if len(replies) == wanted:
-                in_order = [replies[each] for each in range(wanted)]
-                respond(Reply(propose_many=ProposeManyReply(replies=in_order)))
-
-        for position, proposal in enumerate(request.proposals):
-            try:
-                self._propose(proposal, partial(take, position))
-            except (NotLeader, AnchorOutOfRange, RingholdError) as error:
-                take(position, Reply(failure=failure_of(error)))
+    def _appended(self, group: int, encoded: bytes) -> "asyncio.Future[Applied]":
+        """The outcome to be of a peer's command; the future also raises what is wrong with it."""
+        try:
+            return append(self._groups, group, proposed(group, encoded), encoded)
+        except (NotLeader, AnchorOutOfRange, RingholdError) as error:
+            refused: asyncio.Future[Applied] = asyncio.get_running_loop().create_future()
+            refused.set_exception(error)
+            return refused
 
     async def _query(self, request: QueryRequest, respond: Respond) -> None:
         query = self._shards.query_stale if request.stale else self._shards.query
@@ -138,17 +119,34 @@ def read_reply(answer: ReadAnswer) -> ReadReply:
     return ReadReply(rows=rows, term=answer.term, log_time_ms=answer.log_time_ms, behind_ms=answer.behind_ms)
 
 
-def proposed(request: ProposeRequest) -> Command:
-    """The command in a peer's request. Raises RingholdError for one that must not get into a log.
+def propose_reply(tickets: "Sequence[asyncio.Future[Applied]]") -> Reply:
+    """What became of a peer's commands: all of the tickets are done."""
+    reply = Reply()
+    answer = reply.propose
+    outcomes, terms, log_times_ms = answer.outcomes, answer.terms, answer.log_times_ms
+    for place, ticket in enumerate(tickets):
+        try:
+            applied = ticket.result()
+        except (NotLeader, Deposed, AnchorOutOfRange, RingholdError) as error:
+            answer.failures[place].CopyFrom(failure_of(error))
+            applied = NOT_APPLIED
+        outcomes.append(applied.outcome)
+        terms.append(applied.term)
+        log_times_ms.append(applied.log_time_ms)
+    return reply
+
+
+def proposed(group: int, encoded: bytes) -> Command:
+    """A peer's command. Raises RingholdError for one that must not get into a log.
 
     A command that can't be read would stop every replica.
     """
-    if request.group == SYSTEM_GROUP:
+    if group == SYSTEM_GROUP:
         raise RingholdError("UNKNOWN_REQUEST", "the system group takes no commands of peers")
     try:
-        command = parse_command(request.command)
+        command = parse_command(encoded)
     except UnknownCommand as error:
         raise RingholdError("UNKNOWN_REQUEST", f"this node can't carry it out: {error}") from error
-    if command.anchor_ms != request.anchor_ms:
-        raise RingholdError("UNKNOWN_REQUEST", "the anchors of the request and of its command differ")
+    if not command.anchor_ms:
+        raise RingholdError("UNKNOWN_REQUEST", "this node can't carry it out: a command without an anchor")
     return command

@@ -42,8 +42,7 @@ def commands_to(cluster: SmallCluster, node_id: str) -> list[stored.Command]:
 
 def commands_in(request: Request) -> list[stored.Command]:
     """The commands that a request proposes, alone or together."""
-    proposals = [request.propose] if request.HasField("propose") else request.propose_many.proposals
-    return [stored.Command.FromString(proposal.command) for proposal in proposals]
+    return [stored.Command.FromString(encoded) for encoded in request.propose.commands]
 
 
 @pytest.mark.parametrize("owner", ["a", "b"])

@@ -491,7 +491,7 @@ async def test_a_large_frame_arrives() -> None:
         introduce(a, b)
         await wait_for(lambda: a.heard.open and b.heard.open)
         frame = numbered(1)
-        frame.requests[0].propose.command = bytes(6_000_000)
+        frame.requests[0].propose.commands.append(bytes(6_000_000))
         server_options = Frame.FromString(frame.SerializeToString())
         await b.heard.open[0].send(server_options)
         await wait_for(lambda: a.heard.frames == [("b", 1)])

@@ -193,40 +193,36 @@ class StoredRow(_message.Message):
     def __init__(self, key: _Optional[bytes] = ..., value: _Optional[bytes] = ...) -> None: ...
 
 class Request(_message.Message):
-    __slots__ = ("id", "timeout_ms", "read", "propose", "query", "describe", "propose_many")
+    __slots__ = ("id", "timeout_ms", "read", "propose", "query", "describe")
     ID_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     READ_FIELD_NUMBER: _ClassVar[int]
     PROPOSE_FIELD_NUMBER: _ClassVar[int]
     QUERY_FIELD_NUMBER: _ClassVar[int]
     DESCRIBE_FIELD_NUMBER: _ClassVar[int]
-    PROPOSE_MANY_FIELD_NUMBER: _ClassVar[int]
     id: int
     timeout_ms: int
     read: ReadRequest
     propose: ProposeRequest
     query: QueryRequest
     describe: DescribeRequest
-    propose_many: ProposeManyRequest
-    def __init__(self, id: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., read: _Optional[_Union[ReadRequest, _Mapping]] = ..., propose: _Optional[_Union[ProposeRequest, _Mapping]] = ..., query: _Optional[_Union[QueryRequest, _Mapping]] = ..., describe: _Optional[_Union[DescribeRequest, _Mapping]] = ..., propose_many: _Optional[_Union[ProposeManyRequest, _Mapping]] = ...) -> None: ...
+    def __init__(self, id: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., read: _Optional[_Union[ReadRequest, _Mapping]] = ..., propose: _Optional[_Union[ProposeRequest, _Mapping]] = ..., query: _Optional[_Union[QueryRequest, _Mapping]] = ..., describe: _Optional[_Union[DescribeRequest, _Mapping]] = ...) -> None: ...
 
 class Reply(_message.Message):
-    __slots__ = ("id", "read", "propose", "query", "describe", "failure", "propose_many")
+    __slots__ = ("id", "read", "propose", "query", "describe", "failure")
     ID_FIELD_NUMBER: _ClassVar[int]
     READ_FIELD_NUMBER: _ClassVar[int]
     PROPOSE_FIELD_NUMBER: _ClassVar[int]
     QUERY_FIELD_NUMBER: _ClassVar[int]
     DESCRIBE_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
-    PROPOSE_MANY_FIELD_NUMBER: _ClassVar[int]
     id: int
     read: ReadReply
     propose: ProposeReply
     query: QueryReply
     describe: DescribeReply
     failure: Failure
-    propose_many: ProposeManyReply
-    def __init__(self, id: _Optional[int] = ..., read: _Optional[_Union[ReadReply, _Mapping]] = ..., propose: _Optional[_Union[ProposeReply, _Mapping]] = ..., query: _Optional[_Union[QueryReply, _Mapping]] = ..., describe: _Optional[_Union[DescribeReply, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., propose_many: _Optional[_Union[ProposeManyReply, _Mapping]] = ...) -> None: ...
+    def __init__(self, id: _Optional[int] = ..., read: _Optional[_Union[ReadReply, _Mapping]] = ..., propose: _Optional[_Union[ProposeReply, _Mapping]] = ..., query: _Optional[_Union[QueryReply, _Mapping]] = ..., describe: _Optional[_Union[DescribeReply, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ...) -> None: ...
 
 class ReadRequest(_message.Message):
     __slots__ = ("group", "keys", "stale")
@@ -251,36 +247,31 @@ class ReadReply(_message.Message):
     def __init__(self, rows: _Optional[_Iterable[bytes]] = ..., term: _Optional[int] = ..., log_time_ms: _Optional[int] = ..., behind_ms: _Optional[int] = ...) -> None: ...
 
 class ProposeRequest(_message.Message):
-    __slots__ = ("group", "command", "anchor_ms")
-    GROUP_FIELD_NUMBER: _ClassVar[int]
-    COMMAND_FIELD_NUMBER: _ClassVar[int]
-    ANCHOR_MS_FIELD_NUMBER: _ClassVar[int]
-    group: int
-    command: bytes
-    anchor_ms: int
-    def __init__(self, group: _Optional[int] = ..., command: _Optional[bytes] = ..., anchor_ms: _Optional[int] = ...) -> None: ...
+    __slots__ = ("groups", "commands")
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    COMMANDS_FIELD_NUMBER: _ClassVar[int]
+    groups: _containers.RepeatedScalarFieldContainer[int]
+    commands: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, groups: _Optional[_Iterable[int]] = ..., commands: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class ProposeReply(_message.Message):
-    __slots__ = ("outcome", "term", "log_time_ms")
-    OUTCOME_FIELD_NUMBER: _ClassVar[int]
-    TERM_FIELD_NUMBER: _ClassVar[int]
-    LOG_TIME_MS_FIELD_NUMBER: _ClassVar[int]
-    outcome: bytes
-    term: int
-    log_time_ms: int
-    def __init__(self, outcome: _Optional[bytes] = ..., term: _Optional[int] = ..., log_time_ms: _Optional[int] = ...) -> None: ...
-
-class ProposeManyRequest(_message.Message):
-    __slots__ = ("proposals",)
-    PROPOSALS_FIELD_NUMBER: _ClassVar[int]
-    proposals: _containers.RepeatedCompositeFieldContainer[ProposeRequest]
-    def __init__(self, proposals: _Optional[_Iterable[_Union[ProposeRequest, _Mapping]]] = ...) -> None: ...
-
-class ProposeManyReply(_message.Message):
-    __slots__ = ("replies",)
-    REPLIES_FIELD_NUMBER: _ClassVar[int]
-    replies: _containers.RepeatedCompositeFieldContainer[Reply]
-    def __init__(self, replies: _Optional[_Iterable[_Union[Reply, _Mapping]]] = ...) -> None: ...
+    __slots__ = ("outcomes", "terms", "log_times_ms", "failures")
+    class FailuresEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: int
+        value: Failure
+        def __init__(self, key: _Optional[int] = ..., value: _Optional[_Union[Failure, _Mapping]] = ...) -> None: ...
+    OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    TERMS_FIELD_NUMBER: _ClassVar[int]
+    LOG_TIMES_MS_FIELD_NUMBER: _ClassVar[int]
+    FAILURES_FIELD_NUMBER: _ClassVar[int]
+    outcomes: _containers.RepeatedScalarFieldContainer[bytes]
+    terms: _containers.RepeatedScalarFieldContainer[int]
+    log_times_ms: _containers.RepeatedScalarFieldContainer[int]
+    failures: _containers.MessageMap[int, Failure]
+    def __init__(self, outcomes: _Optional[_Iterable[bytes]] = ..., terms: _Optional[_Iterable[int]] = ..., log_times_ms: _Optional[_Iterable[int]] = ..., failures: _Optional[_Mapping[int, Failure]] = ...) -> None: ...
 
 class QueryRequest(_message.Message):
     __slots__ = ("groups", "index", "start", "end", "descending", "limit", "with_records", "bytes_max", "stale")
