@@ -177,7 +177,8 @@ class Router:
         for proposal in proposals:
             by_leader.setdefault(proposal.leader, []).append(proposal)
         for leader, some in by_leader.items():
-            self._launch(leader, some)
+            for start in range(0, len(some), COMMANDS_PER_REQUEST_MAX):
+                self._launch(leader, some[start : start + COMMANDS_PER_REQUEST_MAX])
         await ended(proposals)
         firsts = [await self._first_outcome(proposal) for proposal in proposals]
         both = zip(proposals, firsts, strict=True)
@@ -287,9 +288,8 @@ class Router:
         timeout_s = self._config.timeout_s(proposals[0].deadline - self._clock.now())
         if leader == self._node_id:
             self._launch_here(proposals, timeout_s)
-            return
-        for start in range(0, len(proposals), COMMANDS_PER_REQUEST_MAX):
-            self._launch_elsewhere(leader, proposals[start : start + COMMANDS_PER_REQUEST_MAX], timeout_s)
+        else:
+            self._launch_elsewhere(leader, proposals, timeout_s)
 
     def _launch_here(self, proposals: Sequence[Proposal], timeout_s: float) -> None:
         tickets: list[asyncio.Future[Applied]] = []

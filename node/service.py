@@ -82,7 +82,7 @@ class PeerService:
         groups, commands = request.groups, request.commands
         if len(groups) != len(commands):
             raise RingholdError("UNKNOWN_REQUEST", "each command needs a group")
-        tickets = [self._appended(*each) for each in zip(groups, commands, strict=True)]
+        tickets = list(map(self._appended, groups, commands))
         when_done(iter(tickets), lambda: respond(propose_reply(tickets)))
 
     def _appended(self, group: int, encoded: bytes) -> "asyncio.Future[Applied]":

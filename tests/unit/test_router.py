@@ -362,6 +362,64 @@ async def test_a_command_that_cannot_be_read_never_gets_into_a_log(garbage: byte
         assert cluster.nodes["b"].groups.commands_waiting == 0
 
 
+@virtual
+async def test_commands_of_one_request_fail_apart() -> None:
+    """Each has its own outcome or failure, in its place."""
+    async with small_cluster() as cluster:
+        key = cluster.key_at("b")
+        group, elsewhere = group_of(cluster, key), group_of(cluster, cluster.key_at("c"))
+        good = command(key, anchor_ms=1).SerializeToString()
+        request = Request()
+        request.propose.groups.extend([SYSTEM_GROUP, group, elsewhere, group])
+        request.propose.commands.extend([good, good, good, b""])
+        reply = await cluster.nodes["a"].router.ask("b", group, request, 1.0)
+        assert stored.Outcome.FromString(applied_by(reply, 1, group).outcome).results[0].version == 1
+        assert sorted(reply.propose.failures) == [0, 2, 3]
+        with pytest.raises(NotLeader):
+            applied_by(reply, 2, elsewhere)
+
+
+@virtual
+async def test_a_command_without_a_group_is_refused() -> None:
+    """P9: nobody could say which log it was meant for, nor for which the others."""
+    async with small_cluster() as cluster:
+        key = cluster.key_at("b")
+        request = Request()
+        request.propose.commands.append(command(key, anchor_ms=1).SerializeToString())
+        with pytest.raises(RingholdError, match="needs a group"):
+            await cluster.nodes["a"].router.ask("b", group_of(cluster, key), request, 1.0)
+        assert cluster.nodes["b"].groups.commands_waiting == 0
+
+
+@virtual
+async def test_many_commands_come_back_in_their_order_each_with_its_own_end() -> None:
+    """Those that certainly failed go again side by side; one that is refused takes no other with it."""
+    async with small_cluster() as cluster:
+        keys = [cluster.key_at(node_id) for node_id in "bcab"]
+        cluster.weather = first_times(1, NOT_SENT, "propose")
+        commands = [(group_of(cluster, key), command(key, request_id=b"%d" % at)) for at, key in enumerate(keys)]
+        commands[2][1].anchor_ms = 1 << 60
+        *applied, last = await cluster.nodes["a"].router.propose_many(commands, cluster.deadline)
+        assert isinstance(applied.pop(), InvalidRequest)
+        assert [isinstance(each, RingholdError) for each in (*applied, last)] == [False] * 3
+
+
+@virtual
+async def test_who_no_longer_waits_for_many_commands_repeats_none_of_them() -> None:
+    """Whatever becomes of the first attempts, and wherever: they may still take effect."""
+    async with small_cluster() as cluster:
+        keys = [cluster.key_at(node_id) for node_id in "abc"]
+        commands = [(group_of(cluster, key), command(key)) for key in keys]
+        cluster.weather = lambda *_: REQUEST_LOST
+        proposing = asyncio.ensure_future(cluster.nodes["a"].router.propose_many(commands, cluster.deadline))
+        await reached(lambda: len(cluster.asked) == 2)
+        proposing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await proposing
+        await pass_time(5)
+        assert len(cluster.asked) == 2
+
+
 @pytest.mark.parametrize(
     "error",
     [
