@@ -35,10 +35,12 @@ def parse_command(encoded: bytes) -> Command:
     except DecodeError as error:
         raise UnknownCommand(f"{len(encoded)} bytes that are no command") from error
     command.DiscardUnknownFields()
-    kinds = [mutation.WhichOneof("kind") for mutation in command.mutations]
-    if command.ByteSize() != len(encoded) or None in kinds:
+    is_known = command.ByteSize() == len(encoded)
+    for mutation in command.mutations:
+        is_known = is_known and mutation.WhichOneof("kind") is not None
+    if not is_known:
         raise UnknownCommand("a command with parts that this version does not know")
-    if command.resolve and kinds:
+    if command.resolve and command.mutations:
         raise UnknownCommand("a command that both changes records and asks what became of a request")
     return command
 
