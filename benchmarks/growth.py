@@ -35,6 +35,9 @@ from .trials import Counted
 from .workloads import KEYS_PER_NODE, Gateway, Workload, Workloads
 
 DOCS = Path(__file__).parents[1] / "docs" / "benchmarks"
+RESULTS = Path(__file__).with_name("results")
+"""The nodes' folders are here for the time of a run."""
+
 QUICK_PACE = Pace(rounds=1, run_s=0.7)
 NAME = "Ringhold"
 IN_FLIGHT = 32
@@ -240,12 +243,13 @@ def main(arguments: Sequence[str]) -> int:
     def tell(step: str) -> None:
         console.print(f"{time.strftime('%H:%M:%S')} {found.dimension}: {step}", style="dim", highlight=False)
 
-    found.to.mkdir(parents=True, exist_ok=True)
-    machine = described(found.to)
+    for folder in (found.to, RESULTS):
+        folder.mkdir(parents=True, exist_ok=True)
+    machine = described(RESULTS)
     try:
         require_h2load()
-        with tempfile.TemporaryDirectory(prefix="run-", dir=found.to) as folder:
-            setup = Setup(found.engine, Path(folder), pace, tell)
+        with tempfile.TemporaryDirectory(prefix="run-", dir=RESULTS) as run:
+            setup = Setup(found.engine, Path(run), pace, tell)
             points = list(dimension.measured(setup, places))
     except (BenchmarkFailed, RunVoid) as error:
         print(f"growth: {error}", file=sys.stderr)
