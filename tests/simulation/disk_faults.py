@@ -279,6 +279,7 @@ class DiskFaults:
         if isinstance(error, GenerationForgotten):
             self._trace.count("generation forgotten")
             machine.generation = max(machine.generation, error.generation)
+            machine.begins_again = True
         else:
             self._trace.count("old disk refused")
             machine.wipe()

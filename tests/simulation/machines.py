@@ -15,7 +15,7 @@ from ringhold.node.node import Node, NodeParts, NodeSettings
 from ringhold.node.peers.boots import Boots
 from ringhold.node.peers.transport import Transport
 from ringhold.node.storage.engine import WriteBatch
-from ringhold.node.storage.health import Loss, loss_of, remains_of
+from ringhold.node.storage.health import Loss, loss_of, remains_of, stage_takeover
 from ringhold.node.storage.mark import MarkLost, MemoryMark, Position, Reading, new_engine_id
 from ringhold.node.storage.memory import MemoryEngine
 from ringhold.node.storage.numbered import BATCH_KEY, NumberedEngine
@@ -120,6 +120,8 @@ class Machine:
     device: FakeDevice = field(default_factory=FakeDevice)
     adopted: str = ""
     """The cluster id that the identity remembers."""
+    begins_again: bool = False
+    """The next start goes on beyond a generation that others know: it takes the engine over as a new one."""
     engine: MemoryEngine = field(init=False)
     mark: MemoryMark = field(init=False)
 
@@ -151,6 +153,9 @@ class Machine:
         loss = loss_of(self.engine, self._mark_found(), self.adopted)
         if loss is not None:
             self._replace_engine(loss)
+        elif self.begins_again:
+            self._take_over_engine()
+        self.begins_again = False
         self.life = Life(self.name)
         self.node = self.life.run(self._assemble, self.life)
         self.life.run(self.node.supervisor.spawn, "start", self.node.start())
@@ -178,6 +183,14 @@ class Machine:
                 WriteBatch({REBORN_KEY: record.encode(), **dict(remains.members)})
             )
             self.engine = self.engine.copied(before_sync=self._spin_disk)  # as one that was closed and opened
+
+    def _take_over_engine(self) -> None:
+        """As an `Opening` does that begins again."""
+        batch = WriteBatch()
+        position = stage_takeover(self.engine, new_engine_id(self.generation, self.rng.getrandbits), batch)
+        self.engine.write(batch)
+        self.engine = self.engine.copied(before_sync=self._spin_disk)  # as one that was closed and opened
+        self.mark = MemoryMark(position, self.clock.now)
 
     def die(self, loss_share: float, *, silently: bool, lost_synced: int = 0) -> None:
         """End the process at once. `loss_share` of the unsynced batches, the youngest, are lost.
