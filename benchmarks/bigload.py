@@ -224,7 +224,8 @@ async def run(cluster: Cluster, bytes_wanted: int, console: Console) -> Result:
             loader.bytes_wanted = bytes_wanted
             await loader.run()
             load_s = time.monotonic() - began
-            console.print(f"{loader.written / MIB:.0f} MiB in {load_s:.0f} s; at rest")
+            repeated = f"{loader.failed_batches} batches failed and were sent again"
+            console.print(f"{loader.written / MIB:.0f} MiB in {load_s:.0f} s; {repeated}; at rest")
             rest, busy = Foreground(client), Foreground(client)
             sampler.phase = "rest"
             await asyncio.sleep(REST_S / 2)

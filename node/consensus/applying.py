@@ -114,8 +114,9 @@ class Applier:
     def drop_log(self, replicas: Iterable[Replica[Waiting]], batch: WriteBatch) -> None:
         """Delete log entries that no member will ask for, when they are many."""
         for replica in replicas:
-            if replica.droppable() - replica.log.first_index >= self.config.drop_min:
-                replica.log.drop(replica.droppable())
+            end = replica.droppable()
+            if end - replica.log.first_index >= self.config.drop_min:
+                replica.log.drop(end)
             for index in replica.log.take_dropped(self.config.drops_max):
                 batch.delete(keyspace.log_key(replica.group, index))
 

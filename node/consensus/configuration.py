@@ -38,7 +38,7 @@ class Configuration:
     @cached_property
     def numbers(self) -> dict[str, int]:
         """The replica's number by its node, of all members."""
-        return {each.node_id: each.number for each in (*self.voters, *self.learners)}
+        return {node_id: each.number for node_id, each in self.members.items()}
 
     @cached_property
     def members(self) -> dict[str, ReplicaId]:

@@ -171,11 +171,6 @@ class Groups:
         now = self._clock.now()
         return [group for group, replica in self._replicas.items() if replica.may_read(now)]
 
-    def is_healthy(self, group: int) -> bool:
-        """Whether a replica of the group is here whose rows can be used."""
-        replica = self._replicas.get(group)
-        return replica is not None and replica.is_healthy
-
     def is_lost(self, group: int) -> bool:
         """Whether this node had, may have had or was to have a copy of the group, and has none that is good."""
         record = self.hosting.records.get(group)

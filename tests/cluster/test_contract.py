@@ -12,7 +12,7 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
-from support.nodes import NodeProcess, wait_until
+from support.nodes import NodeProcess, metrics_of, wait_until
 
 from ringhold import Change, Client, Fate, InvalidRequest, Resolution
 from ringhold.api.errors import in_doubt
@@ -382,8 +382,7 @@ def test_cluster_topology_status_and_explain(
 def test_metrics_count_requests(shared_three: Sequence[NodeProcess], gateways: list[KVStub]) -> None:
     """/metrics is there and counts finished calls by method and reason."""
     gateways[0].Set(RECORD)
-    with urllib.request.urlopen(f"http://{shared_three[0].http}/metrics", timeout=5) as response:
-        text = response.read().decode()
+    text = metrics_of(shared_three[0])
     assert 'ringhold_requests_total{method="ringhold.v1.KV/Set",reason="OK"}' in text
     assert 'ringhold_members{state="ALIVE"} 3.0' in text
 
