@@ -121,10 +121,12 @@ class Gateway:
     def _imported(self, batch: kv_pb2.BatchRequest, answer: "grpc.Future[kv_pb2.BatchResponse]") -> None:
         for _ in range(IMPORT_ATTEMPTS_MAX - 1):
             try:
-                return refuse_failures(answer.result())
+                refuse_failures(answer.result())
             except grpc.RpcError as error:
                 if error.code() not in IN_DOUBT:
                     raise
+            else:
+                return
             answer = self._kv.Batch.future(batch, timeout=RPC_TIMEOUT_S)
         refuse_failures(answer.result())
 

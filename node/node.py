@@ -33,8 +33,10 @@ from .machine.topology_machine import TopologyMachine, load_topology
 from .office_log import OfficeLog
 from .overview import Overview, unhealthy_copies
 from .peers.boots import Boot, Boots
+from .peers.exchange import Exchange
 from .peers.heard import HEARD_KEPT_S, Heard, HeardEngines
 from .peers.peering import Peering
+from .peers.raft_exchange import RaftExchange
 from .peers.transport import PeerAddress, Transport
 from .replica_record import hosted_groups, load_records
 from .router import Router
@@ -152,11 +154,12 @@ class Node:
         service = PeerService(self.groups, self.shards, self.describe, self.supervisor)
         boots = Boots(self._boot, parts.progress, self._boot_of, self._heard, self._disk_is_old)
         self.transport = parts.transport(lambda: self.store.cluster_id, boots, self.supervisor)
-        self.peering = Peering(self.transport, service, self.groups, self.supervisor)
+        raft = RaftExchange(self.transport, self.groups, self.supervisor)
+        self.peering = Peering(self.transport, Exchange(service, self.supervisor), raft)
         self.space = SpaceWatch(
             parts.device, parts.engine.reusable_bytes, settings.disk_reserve_bytes, parts.clock, self._space_changed
         )
-        self.groups.attach(self.peering.raft)
+        self.groups.attach(raft)
         self.groups.hosting.tell = parts.log
         self.groups.on_leader(self._leader_changed)
 

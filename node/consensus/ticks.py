@@ -31,8 +31,8 @@ FOLLOWERS_BEHIND_MAX = 64
 PACE_S = 0.0002
 """A tick follows the one before after so long for each command without an outcome.
 
-That is about what a command takes of the processor on its way, so nobody waits who would not wait for the processor; but
-what comes in this time shares one write, one sync and its frames, which are dear when they are many and small.
+That is about what a command takes of the processor on its way, so nobody waits who would not wait for the processor;
+but what comes in this time shares one write, one sync and its frames, which are dear when they are many and small.
 """
 PACE_S_MAX = 0.01
 """And after so long at the latest."""

@@ -4,9 +4,8 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 
-from ..supervisor import Supervisor
-from .exchange import Exchange, RequestServer
-from .raft_exchange import ConsensusPort, RaftExchange
+from .exchange import Exchange
+from .raft_exchange import RaftExchange
 from .transport import PeerAddress, Transport
 
 FLUSH_S_MAX = 1.0
@@ -16,12 +15,10 @@ FLUSH_S_MAX = 1.0
 class Peering:
     """Starts and ends both exchanges together with what carries them."""
 
-    def __init__(
-        self, transport: Transport, server: RequestServer, consensus: ConsensusPort, supervisor: Supervisor
-    ) -> None:
+    def __init__(self, transport: Transport, requests: Exchange, raft: RaftExchange) -> None:
         self.transport = transport
-        self.requests = Exchange(server, supervisor)
-        self.raft = RaftExchange(transport, consensus, supervisor)
+        self.requests = requests
+        self.raft = raft
 
     def start(self) -> None:
         self.transport.start(self.requests, self.raft)
