@@ -15,7 +15,7 @@ from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanage
 from functools import partial
 
 import grpc
-from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
+from aiohttp import ClientSession
 
 from ...api.proto.ringhold.internal.v1.peer_pb2 import Beat, Frame, Hello, RaftFrame, SnapshotChunk, SnapshotRequest
 from ...api.proto.ringhold.internal.v1.peer_pb2_grpc import PeerServicer, PeerStub
@@ -23,7 +23,7 @@ from ..supervisor import Supervisor
 from .boots import Boot, Boots, boot_of
 from .grpc_snapshots import SnapshotSenders, fetched
 from .lines import STREAM_ERRORS, BeatSender, Caller, Line, LineSession, Message, Stream, next_message
-from .raft_sockets import RaftSocket, dialled
+from .raft_sockets import RaftSocket, dialled, socket_client
 from .transport import (
     Chunks,
     FrameKind,
@@ -296,11 +296,7 @@ class NetworkTransport(PeerServicer):
     def _http(self) -> ClientSession:
         """Made with the first socket, for it wants a running loop."""
         if self._client is None:
-            self._client = ClientSession(
-                connector=TCPConnector(limit=0),
-                cookie_jar=DummyCookieJar(),
-                timeout=ClientTimeout(connect=HELLO_TIMEOUT_S),
-            )
+            self._client = socket_client()
         return self._client
 
     def _hello(self, peer_id: str) -> Hello:

@@ -1,5 +1,6 @@
 """The WebSockets of the HTTP port that carry consensus frames: what they have in common with a stream of grpc.aio."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -7,8 +8,11 @@ import grpc
 from aiohttp import (
     ClientError,
     ClientSession,
+    ClientTimeout,
     ClientWebSocketResponse,
     ClientWSTimeout,
+    DummyCookieJar,
+    TCPConnector,
     WSCloseCode,
     WSMsgType,
     web,
@@ -18,6 +22,8 @@ from ...api.proto.ringhold.internal.v1.peer_pb2 import RaftFrame
 
 RAFT_PATH = "/raft/v1"
 
+DIAL_S_MAX = 2.0
+"""Until the other side has agreed to a socket; one that hangs accepts connections all the same."""
 PING_S = 5.0
 """Of silence, until the other side is asked whether it is still there; half as long again, and it is not."""
 CLOSE_S_MAX = 1.0
@@ -51,16 +57,22 @@ class RaftSocket:
         await self._socket.close(code=WSCloseCode.POLICY_VIOLATION, message=reason.encode())
 
 
+def socket_client() -> ClientSession:
+    """What sockets are dialled with; to be made while the loop runs, and closed."""
+    return ClientSession(connector=TCPConnector(limit=0), cookie_jar=DummyCookieJar(), timeout=ClientTimeout())
+
+
 @asynccontextmanager
 async def dialled(client: ClientSession, address: str) -> AsyncIterator[RaftSocket]:
     """A socket to the node at that HTTP address, closed at the end of the block. Raises SocketBroken."""
     try:
-        socket = await client.ws_connect(
-            f"http://{address}{RAFT_PATH}",
-            heartbeat=PING_S,
-            timeout=ClientWSTimeout(ws_close=CLOSE_S_MAX),
-            max_msg_size=FRAME_BYTES_MAX,
-        )
+        async with asyncio.timeout(DIAL_S_MAX):
+            socket = await client.ws_connect(
+                f"http://{address}{RAFT_PATH}",
+                heartbeat=PING_S,
+                timeout=ClientWSTimeout(ws_close=CLOSE_S_MAX),
+                max_msg_size=FRAME_BYTES_MAX,
+            )
     except (ClientError, TimeoutError) as error:
         raise SocketBroken(str(error)) from error
     async with socket:

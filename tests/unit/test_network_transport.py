@@ -1,5 +1,6 @@
 """Sessions and beats between nodes over real sockets: who is let in, and what keeps their streams up."""
 
+import asyncio
 from typing import Any
 
 import grpc
@@ -29,7 +30,7 @@ from ringhold.api.proto.ringhold.internal.v1.peer_pb2_grpc import (
     PeerStub,
     add_PeerServicer_to_server,
 )
-from ringhold.node.peers import network_transport
+from ringhold.node.peers import network_transport, raft_sockets
 from ringhold.node.peers.boots import Boot, Boots
 from ringhold.node.peers.heard import HeardEngines
 from ringhold.node.peers.raft_sockets import RAFT_PATH, RaftSocket, accepting
@@ -127,6 +128,21 @@ async def test_another_node_at_the_address_is_not_spoken_to() -> None:
         c.transport._check = check  # type: ignore[method-assign]
         await wait_for(lambda: dialled_again >= 2)
         assert not any([a.heard.began, c.heard.began, a.raft.began, c.raft.began])
+
+
+async def test_a_node_that_hangs_is_dialled_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stopped process takes connections and says nothing: no socket waits for it for ever."""
+    monkeypatch.setattr(raft_sockets, "DIAL_S_MAX", 0.05)
+    visits: list[asyncio.StreamWriter] = []
+    hanging = await asyncio.start_server(lambda _, writer: visits.append(writer), "127.0.0.1", 0)
+    host, port = hanging.sockets[0].getsockname()
+    async with peers("a") as (a,):
+        a.transport.reach({"b": PeerAddress(ELSEWHERE.grpc, f"{host}:{port}")})
+        await wait_for(lambda: len(visits) >= 3)
+    hanging.close()
+    for writer in visits:
+        writer.close()
+        await writer.wait_closed()
 
 
 class Impostor(PeerServicer):
