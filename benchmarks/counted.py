@@ -1,7 +1,7 @@
 """The program whose instructions are counted: it carries out operations, and marks where they begin and end.
 
-Run by benchmarks/instructions.py under valgrind. Each operation runs so many times and then twice as often: the
-difference is free of what a run costs by itself.
+Run by benchmarks/instructions.py under valgrind. Each operation runs so many times and then twice as often, within the
+same virtual time: the difference is free of what a run costs by itself, and of what the nodes do when nobody calls.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from typing import TypeAlias
 from google.protobuf.message import Message
 
 from ringhold.api.proto.ringhold.storage.v1 import records_pb2 as stored
+from ringhold.api.proto.ringhold.v1 import kv_pb2
 from ringhold.node.machine.records import RecordMachine
 from ringhold.node.machine.staged import Staged
 from ringhold.node.main import tune_garbage_collector
@@ -25,8 +26,10 @@ from ringhold.node.storage.memory import MemoryEngine
 
 from .bodies import VALUE, batch_request, get_request, indexed_batch, key_of, page_request, set_request
 from .callgrind import mark
+from .failure import BenchmarkFailed
 from .one_process import NODES, OneProcess, one_process
 from .virtual_loop import run_virtually
+from .workloads import refuse_failures
 
 KEYS_PER_NODE = 7
 BATCH_KEYS = 100
@@ -35,6 +38,12 @@ PAGE_LIMIT = 100
 PAGE_RECORDS = 2_000
 PAGE_RECORDS_FROM = 1_000_000
 """The number of the first key that has an index entry: other keys are set without, and stay so."""
+
+WINDOW_S = 0.6
+"""Virtual time of a run: whole periods of the nodes' pulses (50 ms) and beats (150 ms)."""
+
+SETTLE_S = 0.15
+"""What followers leave for later is done within so much of it."""
 
 RUNS = 4
 """As many as `count` of an operation in all: to warm up, once, and twice."""
@@ -53,6 +62,7 @@ class Operation:
     """What is counted: `count` runs of it, and twice as many; `prepared` is told their number.
 
     `per_run`: what people count, keys of a batch, in one run. `on_each_engine`: False if it says nothing of the engine.
+    `is_time`: a run is nothing but the passing of virtual time.
     """
 
     title: str
@@ -60,6 +70,7 @@ class Operation:
     prepared: Prepare
     per_run: int = 1
     on_each_engine: bool = True
+    is_time: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +85,7 @@ class Traffic:
 class Call:
     """One request, encoded, and the method of the node that it goes to."""
 
-    method: Callable[[bytes], Awaitable[object]]
+    method: Callable[[bytes], Awaitable[bytes]]
     request: bytes
 
 
@@ -127,6 +138,8 @@ async def batches(cluster: OneProcess, count: int) -> Repeated:
         keys = [key_of(number * BATCH_KEYS + place) for place in range(BATCH_KEYS)]
         face = cluster.faces[NODES[number % len(NODES)]]
         calls.append(Call(face.method("Batch"), batch_request(keys).SerializeToString()))
+    for call in calls:
+        refuse_failures(kv_pb2.BatchResponse.FromString(await call.method(call.request)))
     return in_flight(calls, BATCHES_IN_FLIGHT)
 
 
@@ -134,7 +147,8 @@ async def pages(cluster: OneProcess, count: int) -> Repeated:
     """The first page, of all nodes in turn."""
     for first in range(PAGE_RECORDS_FROM, PAGE_RECORDS_FROM + PAGE_RECORDS, BATCH_KEYS):
         keys = [key_of(number) for number in range(first, first + BATCH_KEYS)]
-        await cluster.call(NODES[0], "Batch", indexed_batch(keys))
+        answer = await cluster.call(NODES[0], "Batch", indexed_batch(keys))
+        refuse_failures(kv_pb2.BatchResponse.FromString(answer))
     request = page_request(PAGE_LIMIT).SerializeToString()
     return in_flight([Call(cluster.faces[node_id].method("GetByIndex"), request) for node_id in NODES], 1)
 
@@ -168,17 +182,17 @@ async def idling(cluster: OneProcess, count: int) -> Repeated:
 
 
 OPERATIONS: Mapping[str, Operation] = {
-    "get": Operation("Get at the leader", 600, gets()),
-    "get_other": Operation("Get through another gateway", 300, gets(through=1)),
-    "set_1": Operation("Set at the leader, 1 in flight", 84, sets(1)),
-    "set_32": Operation("Set at the leader, 32 in flight", 256, sets(32)),
-    "set_other_32": Operation("Set through another gateway, 32 in flight", 256, sets(32, through=1)),
+    "get": Operation("Get at the leader", 1_500, gets()),
+    "get_other": Operation("Get through another gateway", 200, gets(through=1)),
+    "set_1": Operation("Set at the leader, 1 in flight", 63, sets(1)),
+    "set_32": Operation("Set at the leader, 32 in flight", 192, sets(32)),
+    "set_other_32": Operation("Set through another gateway, 32 in flight", 192, sets(32, through=1)),
     "batch": Operation(
         f"key of a batch of {BATCH_KEYS}, {BATCHES_IN_FLIGHT} in flight", 12, batches, per_run=BATCH_KEYS
     ),
-    "page": Operation(f"page of {PAGE_LIMIT} of {PAGE_RECORDS:,} matches", 30, pages),
+    "page": Operation(f"page of {PAGE_LIMIT} of {PAGE_RECORDS:,} matches", 15, pages),
     "apply": Operation("Set applied by the state machine", 300, applications, on_each_engine=False),
-    "idle": Operation("a second in which nobody calls", 5, idling, on_each_engine=False),
+    "idle": Operation("a second in which nobody calls", 2, idling, on_each_engine=False, is_time=True),
 }
 
 
@@ -187,16 +201,27 @@ async def carry_out(cluster: OneProcess, name: str, count: int) -> Traffic:
     operation = OPERATIONS[name]
     run = await operation.prepared(cluster, count)
     await run(count)
+    await asyncio.sleep(SETTLE_S)
     frames, writes = [cluster.wires.frames], [cluster.batches_written]
     mark()
     for repeats in (1, 2):
-        await run(repeats * count)
+        await (run(repeats * count) if operation.is_time else in_window(run, repeats * count))
         mark()
         frames.append(cluster.wires.frames)
         writes.append(cluster.batches_written)
     cluster.refuse_failures()
     per = count * operation.per_run
     return Traffic(excess(frames) / per, excess(writes) / per)
+
+
+async def in_window(run: Repeated, count: int) -> None:
+    """Return WINDOW_S from now. Raises BenchmarkFailed if that was too short."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + WINDOW_S
+    await run(count)
+    if loop.time() > end - SETTLE_S:
+        raise BenchmarkFailed(f"{count} runs take more than {WINDOW_S - SETTLE_S} s of virtual time")
+    await asyncio.sleep(end - loop.time())
 
 
 def excess(readings: Sequence[int]) -> int:

@@ -111,10 +111,11 @@ def runs_of(sections: Sequence[Counter[str]]) -> Iterator[tuple[Counter[str], Co
 
 
 def shown(everything: Sequence[Found]) -> Table:
-    table = Table(box=SIMPLE_HEAD)
+    """Shares of the parts are in percent; frames and writes are per operation."""
+    table = Table(box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     table.add_column("", no_wrap=True)
     table.add_column("engine")
-    for column in ("instructions", "scatter", *(f"{part} %" for part in (*PARTS, REST)), "frames", "writes"):
+    for column in ("instructions", "scatter", *PARTS, REST, "frames", "writes"):
         table.add_column(column, justify="right")
     for found in everything:
         table.add_row(
@@ -122,7 +123,7 @@ def shown(everything: Sequence[Found]) -> Table:
             found.engine,
             f"{found.instructions:,.0f}",
             f"{100 * found.scatter:.2f} %",
-            *(f"{100 * share:.0f}" for share in found.shares.values()),
+            *(f"{100 * share:.0f} %" for share in found.shares.values()),
             f"{found.traffic.frames:.2f}",
             f"{found.traffic.writes:.2f}",
         )

@@ -100,7 +100,7 @@ def test_runs_are_compared() -> None:
     found = two_runs(400.0, 500.0)
     assert (found.instructions, round(found.scatter, 3)) == (450.0, 0.222)
     assert (round(found.shares["Python"], 3), round(found.shares["libc"], 3)) == (0.889, 0.111)
-    assert [column.header for column in shown([found]).columns][2:5] == ["instructions", "scatter", "Python %"]
+    assert [column.header for column in shown([found]).columns][2:5] == ["instructions", "scatter", "Python"]
 
 
 def test_the_first_section_of_an_operation_is_its_preparation() -> None:
