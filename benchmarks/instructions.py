@@ -114,16 +114,16 @@ def shown(everything: Sequence[Found]) -> Table:
     """Shares of the parts are in percent; frames and writes are per operation."""
     table = Table(box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     table.add_column("", no_wrap=True)
-    table.add_column("engine")
+    table.add_column("engine", no_wrap=True)
     for column in ("instructions", "scatter", *PARTS, REST, "frames", "writes"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     for found in everything:
         table.add_row(
             OPERATIONS[found.name].title,
             found.engine,
             f"{found.instructions:,.0f}",
             f"{100 * found.scatter:.2f} %",
-            *(f"{100 * share:.0f} %" for share in found.shares.values()),
+            *(f"{round(100 * share)}" for share in found.shares.values()),
             f"{found.traffic.frames:.2f}",
             f"{found.traffic.writes:.2f}",
         )
