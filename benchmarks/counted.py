@@ -2,7 +2,7 @@
 
 Run by benchmarks/instructions.py under valgrind. Each operation runs so many times and then twice as often, within the
 same virtual time: the difference is free of what a run costs by itself, and of what the nodes do when nobody calls.
-Garbage is collected between runs: the nodes do it once in thousands of operations, and one run or the other would pay.
+Garbage is collected before them: nodes do it once in thousands of operations, and one run or the other would pay.
 """
 
 import asyncio
@@ -203,7 +203,7 @@ async def carry_out(cluster: OneProcess, name: str, count: int) -> Traffic:
     run = await operation.prepared(cluster, count)
     await run(count)
     await asyncio.sleep(SETTLE_S)
-    collect_garbage()
+    gc.collect()
     frames, writes = [cluster.wires.frames], [cluster.batches_written]
     mark()
     for repeats in (1, 2):
@@ -214,12 +214,6 @@ async def carry_out(cluster: OneProcess, name: str, count: int) -> Traffic:
     cluster.refuse_failures()
     per = count * operation.per_run
     return Traffic(excess(frames) / per, excess(writes) / per)
-
-
-def collect_garbage() -> None:
-    """And never look again at what is left."""
-    gc.collect()
-    gc.freeze()
 
 
 async def in_window(run: Repeated, count: int) -> None:
