@@ -11,13 +11,19 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Generic, NoReturn, TypeAlias
 
 import grpc
 from google.protobuf.message import Message
 
 from ringhold.api.limits import Limits
-from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import Beat, Frame, SnapshotChunk, SnapshotRequest
+from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import (
+    Beat,
+    Frame,
+    RaftFrame,
+    SnapshotChunk,
+    SnapshotRequest,
+)
 from ringhold.api.proto.ringhold.v1 import kv_pb2
 from ringhold.gossip.config import local
 from ringhold.gossip.ports import FakeExchange, Handler
@@ -25,7 +31,16 @@ from ringhold.node.faces.calls import Calls
 from ringhold.node.faces.kv import KV
 from ringhold.node.node import Node, NodeParts, NodeSettings
 from ringhold.node.peers.boots import Boots
-from ringhold.node.peers.transport import Chunks, SessionEnded, SessionHandler, SnapshotServer, Transport
+from ringhold.node.peers.transport import (
+    Chunks,
+    FrameKind,
+    PeerAddress,
+    RaftHandler,
+    SessionEnded,
+    SessionHandler,
+    SnapshotServer,
+    Transport,
+)
 from ringhold.node.storage.cache import CachedEngine
 from ringhold.node.storage.engine import Engine
 from ringhold.node.storage.mark import MemoryMark, Position
@@ -52,11 +67,16 @@ SETTLE_S_MAX = 120.0
 """Of virtual time."""
 
 
-class MemorySession:
+Kind: TypeAlias = type[Frame] | type[RaftFrame]
+"""What a session carries."""
+
+
+class MemorySession(Generic[FrameKind]):
     """One end of a connection. The contract is on `ringhold.node.peers.transport.Session`."""
 
-    def __init__(self, wires: "Wires", node_id: str, peer_id: str) -> None:
+    def __init__(self, wires: "Wires", kind: type[FrameKind], node_id: str, peer_id: str) -> None:
         self._wires = wires
+        self._kind: type[FrameKind] = kind
         self._node_id = node_id
         self._peer_id = peer_id
 
@@ -64,7 +84,7 @@ class MemorySession:
     def peer_id(self) -> str:
         return self._peer_id
 
-    async def send(self, frame: Frame) -> None:
+    async def send(self, frame: FrameKind, /) -> None:
         self._wires.frames += 1
         asyncio.get_running_loop().call_later(WIRE_S, self._arrive, frame.SerializeToString())
         await asyncio.sleep(WIRE_S)
@@ -73,8 +93,8 @@ class MemorySession:
         """Nothing here is ever slow enough to be given up."""
 
     def _arrive(self, encoded: bytes) -> None:
-        other = self._wires.sessions[self._peer_id, self._node_id]
-        self._wires.handlers[self._peer_id].frame_received(other, Frame.FromString(encoded))
+        other = self._wires.sessions[self._kind, self._peer_id, self._node_id]
+        self._wires.handlers[self._kind, self._peer_id].frame_received(other, self._kind.FromString(encoded))
 
 
 class MemoryTransport:
@@ -85,22 +105,21 @@ class MemoryTransport:
         self._node_id = node_id
         self._boots = boots
 
-    def start(self, handler: SessionHandler) -> None:
-        self._wires.handlers[self._node_id] = handler
+    def start(self, requests: SessionHandler[Frame], raft: RaftHandler) -> None:
+        self._wires.handlers[Frame, self._node_id] = requests
+        self._wires.handlers[RaftFrame, self._node_id] = raft
 
-    def reach(self, addresses: Mapping[str, str]) -> None:
-        """A session is up as soon as both ends want it."""
+    def reach(self, addresses: Mapping[str, PeerAddress]) -> None:
+        """Sessions are up as soon as both ends want them."""
         for peer_id in addresses:
-            self._wires.wanted.add((self._node_id, peer_id))
-            if (peer_id, self._node_id) in self._wires.wanted and (peer_id, self._node_id) not in self._wires.sessions:
-                self._wires.connect(self._node_id, peer_id)
+            self._wires.want(self._node_id, peer_id)
 
     def send_beat(self, peer_id: str, beat: Beat) -> None:
         self._boots.stamp(beat)
         asyncio.get_running_loop().call_later(WIRE_S, self._beat_arrives, peer_id, beat.SerializeToString())
 
     def _beat_arrives(self, peer_id: str, encoded: bytes) -> None:
-        self._wires.handlers[peer_id].beat_received(self._node_id, Beat.FromString(encoded))
+        self._wires.handlers[RaftFrame, peer_id].beat_received(self._node_id, Beat.FromString(encoded))
 
     def serve_snapshots(self, server: SnapshotServer) -> None:
         """Nobody asks for any."""
@@ -119,16 +138,24 @@ class MemoryTransport:
 class Wires:
     """All connections between the nodes, and how many frames they have carried."""
 
-    handlers: dict[str, SessionHandler] = field(default_factory=dict)
+    handlers: dict[tuple[Kind, str], Any] = field(default_factory=dict)
+    """Who is told, by what the sessions carry and the node."""
     wanted: set[tuple[str, str]] = field(default_factory=set)
-    sessions: dict[tuple[str, str], MemorySession] = field(default_factory=dict)
+    sessions: dict[tuple[Kind, str, str], MemorySession[Any]] = field(default_factory=dict)
     frames: int = 0
 
-    def connect(self, *pair: str) -> None:
+    def want(self, node_id: str, peer_id: str) -> None:
+        """A node means to have sessions with another."""
+        self.wanted.add((node_id, peer_id))
+        if (peer_id, node_id) in self.wanted and (Frame, peer_id, node_id) not in self.sessions:
+            self._connect(Frame, node_id, peer_id)
+            self._connect(RaftFrame, node_id, peer_id)
+
+    def _connect(self, kind: Kind, *pair: str) -> None:
         loop = asyncio.get_running_loop()
         for node_id, peer_id in (pair, reversed(pair)):
-            session = self.sessions[node_id, peer_id] = MemorySession(self, node_id, peer_id)
-            loop.call_soon(self.handlers[node_id].session_began, session)
+            session = self.sessions[kind, node_id, peer_id] = MemorySession[Any](self, kind, node_id, peer_id)
+            loop.call_soon(self.handlers[kind, node_id].session_began, session)
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def options_of(config: RocksdbConfig) -> Options:
     blocks.set_cache_index_and_filter_blocks(True)
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(True)
     blocks.set_bloom_filter(config.bloom_bits_per_key, False)
-    # In parts: else a lookup reads the whole filter of a file, a megabyte, once all of them no longer fit into the cache.
+    # In parts: else a lookup reads the whole filter of a file, a megabyte, once all of them outgrow the cache.
     blocks.set_index_type(rocksdict.BlockBasedIndexType.two_level_index_search())
     blocks.set_partition_filters(True)
     blocks.set_metadata_block_size(config.metadata_block_bytes)
