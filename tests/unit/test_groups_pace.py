@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from support.replicas import leading, propose
 from support.rows import set_of
-from support.virtual_time import turns, virtual
+from support.virtual_time import pass_time, turns, virtual
 
 from ringhold.node.consensus.ticks import PACE_S, PACE_S_MAX
 from ringhold.node.storage.memory import MemoryEngine
@@ -40,7 +40,7 @@ async def test_ticks_are_paced_by_what_is_under_way(under_way: int, pace_s: floa
         callers = [asyncio.ensure_future(ask_again_and_again(number)) for number in range(under_way)]
         await turns()
         before, began = engine.stats().batches_written, loop.time()
-        await asyncio.sleep(20 * pace_s)
+        await pass_time(20 * pace_s)
         written = engine.stats().batches_written - before
         assert written <= (loop.time() - began) / pace_s + 1
         assert min(answered) >= 5
