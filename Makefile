@@ -125,10 +125,10 @@ image: ## Build the container image ringhold:VERSION.
 	$(DOCKER) build --tag ringhold:$(VERSION) .
 
 .PHONY: system-tools
-system-tools: ## Install what only the benchmarks need (Debian, Ubuntu): h2load; etcd and Redis to compare with.
-	@{ command -v h2load && command -v etcd && command -v redis-server; } >/dev/null || { \
+system-tools: ## Install what only the benchmarks need (Debian, Ubuntu): h2load, valgrind; etcd and Redis to compare with.
+	@{ command -v h2load && command -v etcd && command -v redis-server && command -v valgrind; } >/dev/null || { \
 		if [ "$$(id -u)" = 0 ]; then run=; else run="sudo -n"; fi; \
-		$$run apt-get update -qq && $$run apt-get install -y -qq nghttp2-client etcd-server redis-server; }
+		$$run apt-get update -qq && $$run apt-get install -y -qq nghttp2-client etcd-server redis-server valgrind; }
 
 .PHONY: power-tools
 power-tools: ## Install what the tests of power cuts need (Debian, Ubuntu): a C compiler. Without, they are skipped.

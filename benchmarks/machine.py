@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 
 SYNCS = 100
-TOOLS = ("h2load", "etcd", "redis-server")
+TOOLS = ("h2load", "etcd", "redis-server", "valgrind")
 PACKAGES = ("ringhold", "grpcio", "protobuf", "aiohttp", "sqlitedict", "rocksdict", "aetcd", "redis")
 
 

@@ -35,7 +35,10 @@ BATCHES_IN_FLIGHT = 12
 PAGE_LIMIT = 100
 IMPORT_BATCH = 500
 IMPORTS_IN_FLIGHT = 4
+IMPORT_ATTEMPTS_MAX = 5
 RPC_TIMEOUT_S = 30.0
+IN_DOUBT = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED)
+"""With these a batch may or may not have been written."""
 SETTLE_TIMEOUT_S = 60.0
 SETTLE_PAUSE_S = 0.05
 
@@ -101,15 +104,31 @@ class Gateway:
     def import_records(
         self, count: int, batch_of: Callable[[Sequence[bytes]], kv_pb2.BatchRequest], first: int = 0
     ) -> None:
-        """Write so many records by batches, from the key of the `first` on. Raises RuntimeError if one was refused."""
+        """Write so many records by batches, from the key of the `first` on.
+
+        A batch in doubt is sent again, for it is the same records. Raises RuntimeError if one was refused.
+        """
         numbers = iter(range(first, first + count))
-        waiting = []
+        waiting: list[tuple[kv_pb2.BatchRequest, grpc.Future[kv_pb2.BatchResponse]]] = []
         while keys := [key_of(number) for number in islice(numbers, IMPORT_BATCH)]:
-            waiting.append(self._kv.Batch.future(batch_of(keys), timeout=RPC_TIMEOUT_S))
+            batch = batch_of(keys)
+            waiting.append((batch, self._kv.Batch.future(batch, timeout=RPC_TIMEOUT_S)))
             if len(waiting) == IMPORTS_IN_FLIGHT:
-                refuse_failures(waiting.pop(0).result())
-        for answer in waiting:
-            refuse_failures(answer.result())
+                self._imported(*waiting.pop(0))
+        for batch, answer in waiting:
+            self._imported(batch, answer)
+
+    def _imported(self, batch: kv_pb2.BatchRequest, answer: "grpc.Future[kv_pb2.BatchResponse]") -> None:
+        for _ in range(IMPORT_ATTEMPTS_MAX - 1):
+            try:
+                refuse_failures(answer.result())
+            except grpc.RpcError as error:
+                if error.code() not in IN_DOUBT:
+                    raise
+            else:
+                return
+            answer = self._kv.Batch.future(batch, timeout=RPC_TIMEOUT_S)
+        refuse_failures(answer.result())
 
 
 def refuse_failures(response: kv_pb2.BatchResponse) -> None:

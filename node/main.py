@@ -36,7 +36,7 @@ from .known_members import KnownMembers
 from .logs import get_logger
 from .node import Node, NodeParts, NodeSettings
 from .peers.boots import Boots
-from .peers.grpc_transport import GrpcTransport
+from .peers.network_transport import NetworkTransport
 from .peers.transport import Transport
 from .scrub.reports import ScrubReports
 from .storage.cache import CachedEngine
@@ -224,7 +224,7 @@ def assemble(
         logger.info(event, **figures)
 
     def transport(cluster_id: Callable[[], str], boots: Boots, supervisor: Supervisor) -> Transport:
-        return GrpcTransport(settings.node_id, cluster_id, boots, supervisor, rng)
+        return NetworkTransport(settings.node_id, cluster_id, boots, supervisor, rng)
 
     parts = NodeParts(
         engine=engine,
@@ -346,8 +346,9 @@ async def serve_http(
     scrubs = ScrubReports(node.settings.name, node.scrubber, lambda: node.describe().unhealthy)
     calls = Calls(node.check_ready, config.limits, clock, node.supervisor)
     server.add_generic_rpc_handlers(handlers(calls, node.gateway, node.overview, scrubs))
-    assert isinstance(node.transport, GrpcTransport)
-    add_PeerServicer_to_server(node.transport, server)
+    transport = node.transport
+    assert isinstance(transport, NetworkTransport)
+    add_PeerServicer_to_server(transport, server)
     health = HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     reflection.enable_server_reflection((*SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name), server)
@@ -355,7 +356,7 @@ async def serve_http(
     await tell_health(health, ready=False)
     await server.start()
     runner = web.AppRunner(
-        application(node, guard, registry(NodeCollector(node, engine, calls.counters))),
+        application(node, transport.accept_raft, guard, registry(NodeCollector(node, engine, calls.counters))),
         keepalive_timeout=SERVER_KEEPALIVE_S,
         access_log=None,
     )

@@ -35,7 +35,9 @@ from .overview import Overview, unhealthy_copies
 from .peers.boots import Boot, Boots
 from .peers.exchange import Exchange
 from .peers.heard import HEARD_KEPT_S, Heard, HeardEngines
-from .peers.transport import Transport
+from .peers.peering import Peering
+from .peers.raft_exchange import RaftExchange
+from .peers.transport import PeerAddress, Transport
 from .replica_record import hosted_groups, load_records
 from .router import Router
 from .routes import Routes
@@ -152,11 +154,12 @@ class Node:
         service = PeerService(self.groups, self.shards, self.describe, self.supervisor)
         boots = Boots(self._boot, parts.progress, self._boot_of, self._heard, self._disk_is_old)
         self.transport = parts.transport(lambda: self.store.cluster_id, boots, self.supervisor)
-        self.exchange = Exchange(self.transport, service, self.groups, self.supervisor)
+        raft = RaftExchange(self.transport, self.groups, self.supervisor)
+        self.peering = Peering(self.transport, Exchange(service, self.supervisor), raft)
         self.space = SpaceWatch(
             parts.device, parts.engine.reusable_bytes, settings.disk_reserve_bytes, parts.clock, self._space_changed
         )
-        self.groups.attach(self.exchange)
+        self.groups.attach(raft)
         self.groups.hosting.tell = parts.log
         self.groups.on_leader(self._leader_changed)
 
@@ -180,7 +183,7 @@ class Node:
         """What this node does for clients."""
         node_id, limits, clock, rng = self.settings.node_id, self.settings.limits, parts.clock, parts.rng
         self.routes = Routes()
-        self.router = Router(node_id, self.groups, self.exchange, self.routes, clock, rng)
+        self.router = Router(node_id, self.groups, self.peering.requests, self.routes, clock, rng)
         scatter = Scatter(node_id, self.shards, self.router, self.routes, clock, rng, limits)
         self.gateway = Gateway(self.router, scatter, lambda: self.store.known, limits, rng)
 
@@ -228,7 +231,7 @@ class Node:
 
     async def start(self) -> None:
         """Begin to live; `ready` becomes true when requests are served."""
-        self.exchange.start()
+        self.peering.start()
         await self.gossip.start()
         self.supervisor.spawn("life", self._live())
 
@@ -251,7 +254,7 @@ class Node:
             await self.groups.drain()
         finally:
             await self.gossip.stop(leave=True)
-            await self.exchange.stop()
+            await self.peering.stop()
             await self.supervisor.stop()
             with suppress(EngineFailed):  # then the node stops because of that
                 self._heard.keep()
@@ -408,21 +411,21 @@ class Node:
         addresses = {}
         for node in topology.nodes:
             if node.id != self.settings.node_id and node.state is not NodeState.REMOVED:
-                addresses[node.id] = self.grpc_address_of(node)
+                addresses[node.id] = self._address_of(node)
         self.groups.reach(addresses)
-        self.exchange.reach(addresses)
+        self.peering.reach(addresses)
 
-    def grpc_address_of(self, node: NodeRecord) -> str:
-        """Where a node's gRPC server is now: gossip's word, for an address is an attribute of a running process."""
-        member = self.gossip.member(node.id)
-        return member.grpc_address if member else node.grpc_address
+    def _address_of(self, node: NodeRecord) -> PeerAddress:
+        """Where a node's servers are now: gossip's word, for an address is an attribute of a running process."""
+        known = self.gossip.member(node.id) or node
+        return PeerAddress(grpc=known.grpc_address, http=known.http_address)
 
     def _member_changed(self, before: Member | None, after: Member | None) -> None:
         if after is None or after.node_id == self.settings.node_id:
             return
         if before is None or before.state is not after.state:
             self._log("member", name=after.name, state=after.state.name)
-        if before is None or before.grpc_address != after.grpc_address:
+        if before is None or (before.grpc_address, before.http_address) != (after.grpc_address, after.http_address):
             self._reach_members()
         self.admission.wake()
         self.follower.wake()

@@ -71,7 +71,7 @@ class Ban:
 SUPERVISORS = ("node/supervisor.py", "gossip/agent.py")
 """Where any exception is caught, and told to the node. Gossip has its own place, since it may not import the node's."""
 
-TASK_OWNERS = (*SUPERVISORS, "node/cli/", "node/peers/grpc_transport.py")
+TASK_OWNERS = (*SUPERVISORS, "node/cli/", "node/peers/network_transport.py")
 """Who makes tasks, and waits for every one of them."""
 
 EVERYWHERE = [

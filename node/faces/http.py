@@ -1,4 +1,4 @@
-"""The HTTP port: gossip and formation for nodes, health for orchestrators, metrics for Prometheus."""
+"""The HTTP port: gossip, formation and consensus for nodes, health for orchestrators, metrics for Prometheus."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
@@ -11,14 +11,18 @@ from ...gossip.http import ClusterGuard, routes
 from ...gossip.wire import ROUTES
 from ..founding import FORMATION_ROUTE, TOPOLOGY_ROUTE
 from ..node import Node
+from ..peers.raft_sockets import RaftSocket, accepting
 
 Endpoint: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def application(node: Node, guard: ClusterGuard, registry: CollectorRegistry) -> web.Application:
+def application(
+    node: Node, accept_raft: Callable[[RaftSocket], Awaitable[None]], guard: ClusterGuard, registry: CollectorRegistry
+) -> web.Application:
     """The node's one web application."""
     app = web.Application()
     app.add_routes(routes(node.handle_exchange, (*ROUTES, FORMATION_ROUTE, TOPOLOGY_ROUTE), guard))
+    app.router.add_routes([accepting(accept_raft)])
     app.router.add_get("/health/live", live)
     app.router.add_get("/health/ready", readiness(node))
     app.router.add_get("/metrics", metrics(registry))

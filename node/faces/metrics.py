@@ -36,7 +36,7 @@ class NodeCollector(Collector):
             finished.add_metric([method, reason], count)
         yield finished
         yield gauge("ringhold_requests_in_flight", "Calls that are being answered.", self._calls.in_flight)
-        waiting = self._node.exchange.requests_waiting
+        waiting = self._node.peering.requests.requests_waiting
         yield gauge("ringhold_peer_requests_waiting", "Requests to other nodes without an answer.", waiting)
 
     def _groups(self) -> Iterable[Metric]:
@@ -54,15 +54,27 @@ class NodeCollector(Collector):
         yield gauge("ringhold_command_bytes_waiting", "Bytes of the commands without an outcome.", size)
 
     def _replication(self) -> Iterable[Metric]:
-        groups, exchange = self._node.groups, self._node.exchange
+        groups = self._node.groups
         yield gauge("ringhold_replicas", "Groups with a replica here.", len(groups.hosted))
         yield gauge("ringhold_leaderless", "Replicas here that know of no leader.", groups.leaderless)
         yield gauge("ringhold_log_entries", "Entries of the longest log here.", groups.longest_log)
         yield gauge("ringhold_log_bytes", "Bytes of all log entries kept here.", groups.log_bytes)
         yield from self._snapshots()
-        yield counter("ringhold_frames_sent", "Frames sent to other nodes.", exchange.frames_sent)
-        yield counter("ringhold_sessions_given_up", "Sessions ended for peers too slow.", exchange.sessions_given_up)
-        yield gauge("ringhold_raft_bytes_waiting", "Consensus messages to be sent.", exchange.raft_waiting)
+        yield from self._sessions()
+        waiting = self._node.peering.raft.bytes_waiting
+        yield gauge("ringhold_raft_bytes_waiting", "Consensus messages to be sent.", waiting)
+
+    def _sessions(self) -> Iterable[Metric]:
+        """By what the sessions with other nodes carry."""
+        frames = CounterMetricFamily("ringhold_frames_sent", "Frames sent to other nodes.", labels=["of"])
+        given_up = CounterMetricFamily(
+            "ringhold_sessions_given_up", "Sessions ended for peers too slow.", labels=["of"]
+        )
+        peering = self._node.peering
+        for of, channels in (("requests", peering.requests.channels), ("consensus", peering.raft.channels)):
+            frames.add_metric([of], channels.frames_sent)
+            given_up.add_metric([of], channels.given_up)
+        yield from (frames, given_up)
 
     def _snapshots(self) -> Iterable[Metric]:
         """Whole copies of groups, on their way to others and from others."""

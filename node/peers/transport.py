@@ -4,12 +4,24 @@ grpc's C core can't be made deterministic, so it stays on the other side of this
 """
 
 from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, TypeVar
 
-from ...api.proto.ringhold.internal.v1.peer_pb2 import Beat, Frame, SnapshotChunk, SnapshotRequest
+from ...api.proto.ringhold.internal.v1.peer_pb2 import Beat, Frame, RaftFrame, SnapshotChunk, SnapshotRequest
+
+FrameKind = TypeVar("FrameKind", Frame, RaftFrame)
+FrameKind_contra = TypeVar("FrameKind_contra", Frame, RaftFrame, contravariant=True)
 
 Chunks: TypeAlias = AsyncGenerator[SnapshotChunk, None]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAddress:
+    """Where a node's servers are now, as `host:port`."""
+
+    grpc: str
+    http: str
 
 
 class SessionEnded(Exception):
@@ -37,34 +49,42 @@ class SnapshotRefused(Exception):
         self.refusal = refusal
 
 
-class Session(Protocol):
-    """One connection's life between this node and a peer. Frames arrive in order, at most once, or not at all."""
+class Session(Protocol[FrameKind_contra]):
+    """One connection's life between this node and a peer. Frames arrive in order, at most once, or not at all.
+
+    There is one for each kind of frames, and they know nothing of each other: one may be up while the other is not, and
+    what goes over one may overtake what went over the other.
+    """
 
     @property
     def peer_id(self) -> str:
         """Node id of the other side, as its hello said."""
 
-    async def send(self, frame: Frame) -> None:
+    async def send(self, frame: FrameKind_contra, /) -> None:
         """Return when the transport has taken the frame over (flow control). Raises SessionEnded."""
 
     def close(self) -> None:
         """End the session: its handler is told soon, but not within this call, and the other side some time."""
 
 
-class SessionHandler(Protocol):
-    """Who is told of sessions, frames and beats; called on the event loop's thread, never re-entered.
+class SessionHandler(Protocol[FrameKind]):
+    """Who is told of the sessions of one kind; called on the event loop's thread, never re-entered.
 
     Nothing is told of a process of the peer once a later one (a higher generation) has been heard of.
     """
 
-    def session_began(self, session: Session) -> None:
+    def session_began(self, session: Session[FrameKind], /) -> None:
         """A session is up; an earlier one with the same peer has ended or will not be heard of again."""
 
-    def frame_received(self, session: Session, frame: Frame) -> None:
+    def frame_received(self, session: Session[FrameKind], frame: FrameKind, /) -> None:
         """A frame came."""
 
-    def session_ended(self, session: Session) -> None:
+    def session_ended(self, session: Session[FrameKind], /) -> None:
         """Nothing more comes by this session."""
+
+
+class RaftHandler(SessionHandler[RaftFrame], Protocol):
+    """Who is told of consensus: its sessions, and beats."""
 
     def beat_received(self, peer_id: str, beat: Beat) -> None:
         """A beat came: whether there is a session or not, perhaps out of order, perhaps again."""
@@ -81,13 +101,13 @@ class SnapshotServer(Protocol):
 
 
 class Transport(Protocol):
-    """Keeps one session up with every peer that it was told to reach."""
+    """Keeps a session of each kind up with every peer that it was told to reach."""
 
-    def start(self, handler: SessionHandler) -> None:
+    def start(self, requests: SessionHandler[Frame], raft: RaftHandler) -> None:
         """Accept and open sessions from now on."""
 
-    def reach(self, addresses: Mapping[str, str]) -> None:
-        """Keep sessions up with these nodes (gRPC address by node id), and with no others."""
+    def reach(self, addresses: Mapping[str, PeerAddress]) -> None:
+        """Keep sessions up with these nodes (by their ids), and with no others."""
 
     def send_beat(self, peer_id: str, beat: Beat) -> None:
         """Send a beat if it can leave now, beside all frames; else it waits until the next one takes its place.

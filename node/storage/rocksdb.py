@@ -38,7 +38,8 @@ class RocksdbConfig:
     """Memory of the engine: block cache (filters and indexes of the files included) + write buffers.
 
     A larger cache makes reads of cold rows cheaper; larger buffers make fewer files and longer recoveries. A buffer is
-    flushed at `write_buffer_bytes`, or at twice that if no sync comes by.
+    flushed at `write_buffer_bytes`, or at twice that if no sync comes by. Indexes and filters are read in parts of
+    `metadata_block_bytes`.
     Above `views_max` the oldest view is given up.
     """
 
@@ -48,6 +49,7 @@ class RocksdbConfig:
     open_files_max: int = 256
     background_jobs_max: int = 2
     bloom_bits_per_key: int = 10
+    metadata_block_bytes: int = 4 * 1024
     views_max: int = 64
 
 
@@ -58,6 +60,11 @@ def options_of(config: RocksdbConfig) -> Options:
     blocks.set_cache_index_and_filter_blocks(True)
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(True)
     blocks.set_bloom_filter(config.bloom_bits_per_key, False)
+    # In parts: else a lookup reads the whole filter of a file, a megabyte, once all of them outgrow the cache.
+    blocks.set_index_type(rocksdict.BlockBasedIndexType.two_level_index_search())
+    blocks.set_partition_filters(True)
+    blocks.set_metadata_block_size(config.metadata_block_bytes)
+    blocks.set_pin_top_level_index_and_filter(True)
     options = Options(raw_mode=True)
     options.create_if_missing(True)
     options.set_block_based_table_factory(blocks)

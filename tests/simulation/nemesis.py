@@ -252,8 +252,8 @@ class Nemesis:
         await self._shut(shut)
 
     async def _one_channel(self) -> None:
-        """Of some ways only one channel is shut: beats flow and frames are held, or the other way round."""
-        channel = self._rng.choice([Channel.FRAMES, Channel.BEATS])
+        """Of some ways only one channel is shut: beats flow and consensus is held, say, or the other way round."""
+        channel = self._rng.choice([Channel.REQUESTS, Channel.RAFT, Channel.BEATS])
         shape, shut = self._rng.choice(list(self._shapes().items()))
         self._note(
             f"only {channel.value} held", f"{shape}, {', '.join(f'{source}>{target}' for source, target in shut)}"

@@ -18,13 +18,15 @@ KEEPALIVE_S = (3.0, 8.0)
 class Channel(Enum):
     """What goes from one machine to another, each over connections of its own."""
 
-    FRAMES = "frames"
+    REQUESTS = "requests"
+    """Frames of requests and replies; snapshots."""
+    RAFT = "consensus"
     BEATS = "beats"
     CALLS = "calls"
     """Gossip's, and the clients'."""
 
 
-BlockListener: TypeAlias = Callable[[str, str, bool], None]
+BlockListener: TypeAlias = Callable[[str, str, Channel, bool], None]
 
 
 @dataclass(slots=True)
@@ -84,8 +86,8 @@ class Network:
     def is_blocked(self, source: str, target: str, channel: Channel) -> bool:
         return (source, target, channel) in self._blocked
 
-    def on_frames_blocked(self, listener: BlockListener) -> None:
-        """Call `listener(source, target, blocked)` whenever the way of frames is shut or opened."""
+    def on_blocked(self, listener: BlockListener) -> None:
+        """Call `listener(source, target, channel, blocked)` whenever a channel of a way is shut or opened."""
         self._listeners.append(listener)
 
     def block(self, source: str, target: str, *channels: Channel) -> None:
@@ -106,6 +108,5 @@ class Network:
             self.heal(source, target, channel)
 
     def _tell(self, source: str, target: str, channel: Channel, blocked: bool) -> None:
-        if channel is Channel.FRAMES:
-            for listener in self._listeners:
-                listener(source, target, blocked)
+        for listener in self._listeners:
+            listener(source, target, channel, blocked)

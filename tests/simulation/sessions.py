@@ -1,19 +1,29 @@
 """The fake `Transport`: frames go as bytes, in order, late, or not at all; a loss ends the session.
 
 A partition holds frames back, as TCP does, until it heals or the keepalive gives the session up. Whoever dials, checks
-and redials as node/peers/grpc_transport.py does. Beats go one by one, without a session: each may be lost, late, out of
-order or there twice, which is all that their contract allows.
+and redials as node/peers/network_transport.py does. Requests and consensus have sessions of their own, which know
+nothing of each other. Beats go one by one, without a session: each may be lost, late, out of order or there twice,
+which is all that their contract allows.
 """
 
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import product
+from typing import Any, TypeAlias
 
 from xxhash import xxh3_64_hexdigest
 
-from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import Beat, Frame, Hello, SnapshotRequest
+from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import Beat, Frame, Hello, RaftFrame, SnapshotRequest
 from ringhold.node.peers.boots import Boot, Boots, boot_of
-from ringhold.node.peers.transport import Chunks, SessionEnded, SessionHandler, SnapshotServer
+from ringhold.node.peers.transport import (
+    Chunks,
+    PeerAddress,
+    RaftHandler,
+    SessionEnded,
+    SessionHandler,
+    SnapshotServer,
+)
 from ringhold.node.supervisor import Supervisor
 
 from .loop import Life
@@ -35,15 +45,15 @@ class Wires:
         self.listening: dict[str, SimulatedTransport] = {}
         self.links: dict[int, Link] = {}
         self.streams: dict[int, SnapshotStream] = {}
-        self.on_frame: Callable[[SimulatedTransport, str, Frame], None] = lambda sender, peer_id, frame: None
-        """Hears of each frame that leaves."""
+        self.on_consensus: Callable[[SimulatedTransport, str, RaftFrame], None] = lambda sender, peer_id, frame: None
+        """Hears of each frame of consensus that leaves."""
         self._links_made = 0
         self._streams_made = 0
-        network.on_frames_blocked(self._block_changed)
+        network.on_blocked(self._block_changed)
 
-    def connect(self, dialler: "SimulatedTransport", acceptor: "SimulatedTransport") -> "Link":
+    def connect(self, dialler: "SimulatedTransport", acceptor: "SimulatedTransport", channel: Channel) -> "Link":
         self._links_made += 1
-        link = Link(self._links_made, self)
+        link = Link(self._links_made, self, channel)
         link.ends = (Session(link, dialler, acceptor), Session(link, acceptor, dialler))
         self.links[link.number] = link
         return link
@@ -67,10 +77,10 @@ class Wires:
         self.streams[stream.number] = stream
         return stream
 
-    def _block_changed(self, source: str, target: str, blocked: bool) -> None:
+    def _block_changed(self, source: str, target: str, channel: Channel, blocked: bool) -> None:
         for link in list(self.links.values()):
             for end in link.ends:
-                if (end.transport.machine, end.peer.machine) == (source, target):
+                if (end.transport.machine, end.peer.machine, link.channel) == (source, target, channel):
                     end.hold() if blocked else end.flush()
 
 
@@ -80,6 +90,7 @@ class Link:
 
     number: int
     wires: Wires
+    channel: Channel
     ends: "tuple[Session, Session]" = field(init=False)
     is_severed: bool = False
 
@@ -97,6 +108,11 @@ class Link:
 
     def other(self, end: "Session") -> "Session":
         return self.ends[1] if end is self.ends[0] else self.ends[0]
+
+
+AnyFrame: TypeAlias = Frame | RaftFrame
+FRAMES: Mapping[Channel, type[Frame] | type[RaftFrame]] = {Channel.REQUESTS: Frame, Channel.RAFT: RaftFrame}
+"""What sessions carry, by their channel."""
 
 
 class Session:
@@ -117,11 +133,16 @@ class Session:
     def peer_id(self) -> str:
         return self.peer.node_id
 
-    async def send(self, frame: Frame) -> None:
+    @property
+    def channel(self) -> Channel:
+        return self._link.channel
+
+    async def send(self, frame: AnyFrame, /) -> None:
         if self._is_lost:
             raise SessionEnded("the session is over")
         encoded = frame.SerializeToString(deterministic=True)
-        self._link.wires.on_frame(self.transport, self.peer_id, frame)
+        if isinstance(frame, RaftFrame):
+            self._link.wires.on_consensus(self.transport, self.peer_id, frame)
         self._carry(encoded)
         await asyncio.sleep(self._network.delay_s() / 4)
 
@@ -145,7 +166,7 @@ class Session:
             self.close()
             return
         self._is_open = True
-        self.transport.handler.session_began(self)
+        self.transport.handlers[self.channel].session_began(self)
 
     def lose(self) -> None:
         """This end learns that the session is over."""
@@ -156,8 +177,8 @@ class Session:
             return
         self._is_lost = True
         if self._is_open:
-            self.transport.handler.session_ended(self)
-        self.transport.lost(self.peer_id)
+            self.transport.handlers[self.channel].session_ended(self)
+        self.transport.lost(self.peer_id, self.channel)
 
     def hold(self) -> None:
         """The way to the peer is blocked: unless it opens soon, the session is given up."""
@@ -177,7 +198,8 @@ class Session:
     def _carry(self, encoded: bytes) -> None:
         network = self._network
         digest = xxh3_64_hexdigest(encoded)
-        network.trace.note(self.transport.machine, f"frame to {self.peer.machine}: {len(encoded)} bytes, {digest}")
+        what = f"frame of {self.channel.value} to {self.peer.machine}"
+        network.trace.note(self.transport.machine, f"{what}: {len(encoded)} bytes, {digest}")
         if network.chance(network.weather.break_chance):
             network.trace.count("frame lost")
             self._link.sever((0.0, NOTICE_S_MAX))
@@ -190,23 +212,24 @@ class Session:
     def _arrive(self, encoded: bytes) -> None:
         if self._link.is_severed:
             return
-        if self._network.is_blocked(self.transport.machine, self.peer.machine, Channel.FRAMES):
+        if self._network.is_blocked(self.transport.machine, self.peer.machine, self.channel):
             self._held.append(encoded)
             self.hold()
             return
         other = self._link.other(self)
-        self._network.give(other.transport.life, other._receive, Frame.FromString(encoded))
+        self._network.give(other.transport.life, other._receive, FRAMES[self.channel].FromString(encoded))
 
-    def _receive(self, frame: Frame) -> None:
+    def _receive(self, frame: AnyFrame) -> None:
         is_heard = self._is_open and not self._is_lost
         if is_heard and self.transport.meet(self.peer.node_id, self.peer.boot):
-            self.transport.handler.frame_received(self, frame)
+            self.transport.handlers[self.channel].frame_received(self, frame)
 
 
 class SimulatedTransport:
     """One node's sessions. The contract is on `ringhold.node.peers.transport.Transport`."""
 
-    handler: SessionHandler
+    handlers: Mapping[Channel, SessionHandler[Any]]
+    raft: RaftHandler
     snapshot_server: SnapshotServer
 
     def __init__(
@@ -229,24 +252,30 @@ class SimulatedTransport:
         self._network = wires.network
         self._address = address
         self._cluster_id = cluster_id
-        self._addresses: dict[str, str] = {}
-        self._pauses: dict[str, float] = {}
-        """Seconds until the next attempt to dial, for each peer that is dialled from here."""
+        self._addresses: dict[str, PeerAddress] = {}
+        self._pauses: dict[tuple[str, Channel], float] = {}
+        """Seconds until the next attempt to dial, for each peer and channel that is dialled from here."""
         self._boots = boots
 
-    def start(self, handler: SessionHandler) -> None:
-        self.handler = handler
+    def start(self, requests: SessionHandler[Frame], raft: RaftHandler) -> None:
+        self.handlers = {Channel.REQUESTS: requests, Channel.RAFT: raft}
+        self.raft = raft
         self._wires.listening[self._address] = self
 
-    def reach(self, addresses: Mapping[str, str]) -> None:
+    def reach(self, addresses: Mapping[str, PeerAddress]) -> None:
         self._addresses = dict(addresses)
-        for peer_id in addresses:
-            if self.node_id < peer_id and peer_id not in self._pauses:
-                self._pauses[peer_id] = REDIAL_S_MIN
-                self._dial(peer_id)
+        for peer_id, channel in product(addresses, FRAMES):
+            if self.node_id < peer_id and (peer_id, channel) not in self._pauses:
+                self._pauses[peer_id, channel] = REDIAL_S_MIN
+                self._dial(peer_id, channel)
+
+    def _listener(self, peer_id: str) -> "SimulatedTransport | None":
+        """Who listens where the peer was last heard of."""
+        address = self._addresses.get(peer_id)
+        return self._wires.listening.get(address.grpc) if address is not None else None
 
     def send_beat(self, peer_id: str, beat: Beat) -> None:
-        target = self._wires.listening.get(self._addresses.get(peer_id, ""))
+        target = self._listener(peer_id)
         if target is None or target.life.is_over or not target.accepts(self._hello(peer_id)):
             return
         self._boots.stamp(beat)
@@ -268,17 +297,17 @@ class SimulatedTransport:
     def _hear_beat(self, sender: "SimulatedTransport", beat: Beat) -> None:
         if sender.node_id in self._addresses and self.meet(sender.node_id, sender.boot):
             self._boots.beat_heard(sender.node_id, sender.boot, beat)
-            self.handler.beat_received(sender.node_id, beat)
+            self.raft.beat_received(sender.node_id, beat)
 
     def serve_snapshots(self, server: SnapshotServer) -> None:
         self.snapshot_server = server
 
     async def fetch_snapshot(self, peer_id: str, request: SnapshotRequest) -> Chunks:
         await asyncio.sleep(self._network.delay_s())
-        source = self._wires.listening.get(self._addresses.get(peer_id, ""))
+        source = self._listener(peer_id)
         if source is None or source.life.is_over:
             raise SessionEnded("nobody listens there")
-        if self._network.is_blocked(self.machine, source.machine, Channel.FRAMES):
+        if self._network.is_blocked(self.machine, source.machine, Channel.REQUESTS):
             await asyncio.sleep(HELLO_TIMEOUT_S)
             raise SessionEnded("the peer can't be reached")
         request.hello.CopyFrom(self._hello(peer_id))
@@ -304,38 +333,38 @@ class SimulatedTransport:
                 if end.transport is self:
                     end.close()
 
-    def lost(self, peer_id: str) -> None:
+    def lost(self, peer_id: str, channel: Channel) -> None:
         """A session with the peer has ended, or did not come about."""
-        if peer_id in self._pauses:
-            pause_s = self._pauses[peer_id]
-            self._pauses[peer_id] = min(REDIAL_S_MAX, pause_s * 2)
-            self._network.after(self._network.rng.uniform(pause_s / 2, pause_s), self._dial, peer_id)
+        pause_s = self._pauses.get((peer_id, channel))
+        if pause_s is not None:
+            self._pauses[peer_id, channel] = min(REDIAL_S_MAX, pause_s * 2)
+            self._network.after(self._network.rng.uniform(pause_s / 2, pause_s), self._dial, peer_id, channel)
 
-    def _dial(self, peer_id: str) -> None:
+    def _dial(self, peer_id: str, channel: Channel) -> None:
         if self.life.is_over or peer_id not in self._addresses:
-            self._pauses.pop(peer_id, None)
+            self._pauses.pop((peer_id, channel), None)
             return
-        self._network.after(self._network.delay_s(), self._call_in, peer_id, self._addresses[peer_id])
+        self._network.after(self._network.delay_s(), self._call_in, peer_id, channel, self._addresses[peer_id].grpc)
 
-    def _call_in(self, peer_id: str, address: str) -> None:
+    def _call_in(self, peer_id: str, channel: Channel, address: str) -> None:
         """The hello has reached the machine at the address, if anything does."""
         acceptor = self._wires.listening.get(address)
         if acceptor is None or acceptor.life.is_over:
-            self.lost(peer_id)
-        elif self._network.is_blocked(self.machine, acceptor.machine, Channel.FRAMES):
-            self._network.after(HELLO_TIMEOUT_S, self.lost, peer_id)
+            self.lost(peer_id, channel)
+        elif self._network.is_blocked(self.machine, acceptor.machine, channel):
+            self._network.after(HELLO_TIMEOUT_S, self.lost, peer_id, channel)
         elif not acceptor.accepts(self._hello(peer_id)):
-            self._network.after(self._network.delay_s(), self._refused, peer_id, acceptor)
+            self._network.after(self._network.delay_s(), self._refused, peer_id, channel, acceptor)
         else:
-            link = self._wires.connect(self, acceptor)
+            link = self._wires.connect(self, acceptor, channel)
             link.ends[1].begin()
             link.ends[1].answer_hello(lambda: self._answered(link, peer_id))
 
-    def _refused(self, peer_id: str, acceptor: "SimulatedTransport") -> None:
+    def _refused(self, peer_id: str, channel: Channel, acceptor: "SimulatedTransport") -> None:
         """The acceptor has refused; to a member that runs on an old state of its disk it says so."""
         if self.node_id in acceptor._addresses:
             self._is_ghost(acceptor._hello(self.node_id))
-        self.lost(peer_id)
+        self.lost(peer_id, channel)
 
     def _is_ghost(self, hello: Hello) -> bool:
         """Whether this process itself is refused for good, as a peer's hello tells; then it stops."""
@@ -370,8 +399,8 @@ class SimulatedTransport:
         dialling, accepting = link.ends
         if link.is_severed:
             return
-        if self._network.is_blocked(accepting.transport.machine, self.machine, Channel.FRAMES):
+        if self._network.is_blocked(accepting.transport.machine, self.machine, link.channel):
             self._network.after(HELLO_TIMEOUT_S, link.sever, (0.0, NOTICE_S_MAX))
             return
-        self._pauses[peer_id] = REDIAL_S_MIN
+        self._pauses[peer_id, link.channel] = REDIAL_S_MIN
         dialling.begin()

@@ -151,7 +151,7 @@ class SnapshotStream:
 
     def _is_blocked(self) -> bool:
         ends = (self.source.machine, self.target.machine)
-        return any(self.network.is_blocked(*way, Channel.FRAMES) for way in (ends, ends[::-1]))
+        return any(self.network.is_blocked(*way, Channel.REQUESTS) for way in (ends, ends[::-1]))
 
     def _deliver(self, parcel: "Parcel | SessionEnded") -> None:
         self._here.append(parcel)

@@ -2,8 +2,9 @@
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from simulation.loop import Life, SimulationLoop
@@ -12,10 +13,10 @@ from simulation.sessions import SimulatedTransport, Wires
 from simulation.trace import Trace
 from support.virtual_time import pass_time, virtual
 
-from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import Beat, Frame
+from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import Beat
 from ringhold.node.peers.boots import Boot, Boots
 from ringhold.node.peers.heard import HeardEngines
-from ringhold.node.peers.transport import Session
+from ringhold.node.peers.transport import PeerAddress, Session
 from ringhold.node.storage.mark import NOWHERE, Position
 from ringhold.node.storage.memory import MemoryEngine
 from ringhold.node.storage.numbered import Unnumbered
@@ -27,22 +28,26 @@ GAP_S = 0.002
 
 @dataclass
 class Heard:
-    """The numbers of the beats that came, and who began a session."""
+    """The numbers of the beats that came, and who began a session of consensus."""
 
     beats: list[int] = field(default_factory=list)
     began: list[str] = field(default_factory=list)
 
-    def session_began(self, session: Session) -> None:
+    def session_began(self, session: Session[Any], /) -> None:
         self.began.append(session.peer_id)
 
-    def session_ended(self, session: Session) -> None:
+    def session_ended(self, session: Session[Any], /) -> None:
         self.began.remove(session.peer_id)
 
-    def frame_received(self, session: Session, frame: Frame) -> None:
+    def frame_received(self, session: Session[Any], frame: object, /) -> None:
         raise AssertionError("nobody sends frames")
 
     def beat_received(self, peer_id: str, beat: Beat) -> None:
         self.beats.append(beat.number)
+
+
+def addresses_of(*names: str) -> dict[str, PeerAddress]:
+    return {name: PeerAddress(f"{name}:1", f"{name}:2") for name in names}
 
 
 class Pair:
@@ -59,15 +64,15 @@ class Pair:
         self.ghosts: list[str] = []
         self.heard = Heard()
         self.failures: list[BaseException] = []
-        self.a = self.process("a", 1, Heard(), {"b": "b:1"})
-        self.b = self.process("b", 1, self.heard, {"a": "a:1"})
+        self.a = self.process("a", 1, Heard(), ["b"])
+        self.b = self.process("b", 1, self.heard, ["a"])
 
     def process(
         self,
         name: str,
         generation: int,
         heard: Heard,
-        addresses: Mapping[str, str],
+        peers: Sequence[str],
         nonce: int = 0,
         engine: Position = NOWHERE,
     ) -> SimulatedTransport:
@@ -80,8 +85,8 @@ class Pair:
             Boot(generation, nonce, engine), progress, self.known.get, kept, lambda _: self.ghosts.append(name)
         )
         transport = SimulatedTransport(self.wires, life, name, f"{name}:1", name, lambda: "c1", boots, supervisor)
-        life.run(transport.start, heard)
-        life.run(transport.reach, addresses)
+        life.run(transport.start, Heard(), heard)
+        life.run(transport.reach, addresses_of(*peers))
         return transport
 
     async def send(self, count: int = BEATS) -> list[int]:
@@ -136,7 +141,7 @@ async def test_a_blocked_way_loses_beats_one_way_only() -> None:
     pair = Pair()
     pair.network.block("a", "b")
     back = Heard()
-    pair.a.handler = back
+    pair.a.start(Heard(), back)
     pair.b.send_beat("a", Beat(number=7))
     assert await pair.send(10) == []
     pair.network.heal("a", "b")
@@ -149,11 +154,11 @@ async def test_beats_reach_neither_the_dead_nor_strangers() -> None:
     pair = Pair()
     pair.b.reach({})
     assert await pair.send(1) == []
-    pair.b.reach({"a": "a:1"})
+    pair.b.reach(addresses_of("a"))
     pair.a.send_beat("b", Beat(number=1))
     pair.kill(pair.b)
     after = Heard()
-    pair.process("b", 2, after, {"a": "a:1"})
+    pair.process("b", 2, after, ["a"])
     await pass_time(1.0)
     assert after.beats == []
     await pair.send(3)
@@ -168,7 +173,7 @@ async def test_a_beat_of_a_dead_process_is_not_heard_after_its_successor() -> No
     pair.a.send_beat("b", Beat(number=900))
     pair.kill(pair.a)
     pair.network.weather = Weather()
-    successor = pair.process("a", 2, Heard(), {"b": "b:1"})
+    successor = pair.process("a", 2, Heard(), ["b"])
     successor.send_beat("b", Beat(number=1))
     await pass_time(1.0)
     assert pair.heard.beats == [1]
@@ -182,7 +187,7 @@ async def test_a_process_on_a_copied_or_old_disk_is_not_heard() -> None:
     pair.known["a"] = (3, 7)
     for number, (generation, nonce) in enumerate([(2, 7), (3, 8), (3, 7), (4, 1)]):
         pair.kill(pair.a)
-        pair.a = pair.process("a", generation, Heard(), {"b": "b:1"}, nonce)
+        pair.a = pair.process("a", generation, Heard(), ["b"], nonce)
         pair.a.send_beat("b", Beat(number=number))
         await pass_time(1.0)
     assert pair.heard.beats == [2, 3]
@@ -194,22 +199,22 @@ async def test_an_old_state_of_a_disk_is_refused(name: str) -> None:
     """As the real transport does: the ghost is told, whoever dials, and neither its beats nor its frames are heard."""
     pair, ids = Pair(), {"a": "b", "b": "a"}
     other, heard = pair.b if name == "a" else pair.a, Heard()
-    other.handler = heard
+    other.start(Heard(), heard)
     await pass_time(1.0)
     pair.kill(pair.a if name == "a" else pair.b)
-    synced = pair.process(name, 2, Heard(), {ids[name]: f"{ids[name]}:1"}, engine=Position(1, 10))
+    synced = pair.process(name, 2, Heard(), [ids[name]], engine=Position(1, 10))
     await pass_time(2.0)
     synced.send_beat(ids[name], Beat(number=1))
     await pass_time(1.0)
     assert (heard.began, heard.beats) == ([name], [1])
     pair.kill(synced)
-    ghost = pair.process(name, 3, Heard(), {ids[name]: f"{ids[name]}:1"}, engine=Position(1, 9))
+    ghost = pair.process(name, 3, Heard(), [ids[name]], engine=Position(1, 9))
     ghost.send_beat(ids[name], Beat(number=2))
     await pass_time(3.0)
     assert (heard.began, heard.beats) == ([], [1])
     assert set(pair.ghosts) == {name}
     pair.kill(ghost)
     pair.ghosts.clear()
-    pair.process(name, 4, Heard(), {ids[name]: f"{ids[name]}:1"}, engine=Position(1, 10))
+    pair.process(name, 4, Heard(), [ids[name]], engine=Position(1, 10))
     await pass_time(3.0)
     assert (heard.began, pair.ghosts) == ([name], [])

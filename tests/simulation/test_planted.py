@@ -15,11 +15,13 @@ RARE = frozenset(
         "bad_checksum_served",
         "damaged_log_cut_off",
         "deposed_means_not_applied",
+        "expired_id_applied_again",
         "following_of_an_old_epoch_counted",
         "lease_counted_from_receipt",
         "lease_kept_after_transfer",
         "read_confirmed_by_nobody",
         "restarted_replica_votes_at_once",
+        "snapshot_from_two_views",
     ]
 )
 """Found by more seeds than a test has time for: `make sim-faults` hunts them."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from xxhash import xxh3_64_intdigest
 
-from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import Frame
+from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import RaftFrame
 from ringhold.api.proto.ringhold.storage.v1.records_pb2 import Command, GroupState
 from ringhold.node.consensus.configuration import Configuration, ReplicaId
 from ringhold.node.consensus.core import Replica
@@ -71,10 +71,10 @@ class Witness:
         self._processes = [process for process in self._processes if not process.life.is_over]
         self._processes.append(Process(f"{life.name} in life {groups._support._generation}", life, groups))
 
-    def sent(self, sender: SimulatedTransport, peer_id: str, frame: Frame) -> None:
-        """A frame leaves a node that its peer believes to be what it says."""
+    def sent(self, sender: SimulatedTransport, peer_id: str, frame: RaftFrame) -> None:
+        """A frame of consensus leaves a node that its peer believes to be what it says."""
         node = sender.node_id
-        for message in frame.raft:
+        for message in frame.messages:
             if message.kind == GONE:
                 self._votes.gone(node, message.group, message.source_replica)
                 continue

@@ -115,7 +115,7 @@ class World:
         self._accusations: dict[str, None] = {}
         network = Network(loop, self._derived(), self.trace)
         self._wires = Wires(network)
-        self._wires.on_frame = witness.sent
+        self._wires.on_consensus = witness.sent
         self._gossip = Questions(network, loop, cancels=False)
         self._calls = Questions(network, loop, cancels=True)
         self._gossip.on_bug = self._calls.on_bug = self._bug
@@ -224,7 +224,7 @@ class World:
             states = {member.node_id: member.state for member in node.gossip.members()}
             if {states.get(each) for each in ids} != {MemberState.ALIVE}:
                 return f"{machine.name} believes {states}"
-            missing = [peer for peer in sorted(ids - {machine.node_id}) if not node.exchange.connected(peer)]
+            missing = [peer for peer in sorted(ids - {machine.node_id}) if not node.peering.connected(peer)]
             if missing:
                 return f"{machine.name} has no session with {missing}"
         return next(filter(None, (ailing(machine, self.machines) for machine in self.machines)), None)

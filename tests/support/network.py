@@ -12,7 +12,7 @@ from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import (
     SnapshotChunk,
     SnapshotRequest,
 )
-from ringhold.node.peers.exchange import ConsensusPort
+from ringhold.node.peers.raft_exchange import ConsensusPort
 from ringhold.node.peers.transport import Chunks, SessionEnded, SnapshotServer
 
 LATENCY_S = 0.0005

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
+from typing import Generic
 
 from support.virtual_time import pass_time
 
@@ -12,6 +13,7 @@ from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import (
     Beat,
     DescribeReply,
     Frame,
+    RaftFrame,
     RaftMessage,
     ReadRequest,
     Reply,
@@ -20,15 +22,25 @@ from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import (
     SnapshotRequest,
 )
 from ringhold.node.peers.exchange import Exchange, ExchangeConfig, Respond
-from ringhold.node.peers.transport import Chunks, SessionEnded, SessionHandler, SnapshotServer
+from ringhold.node.peers.peering import Peering
+from ringhold.node.peers.raft_exchange import RaftExchange, RaftExchangeConfig
+from ringhold.node.peers.transport import (
+    Chunks,
+    FrameKind,
+    PeerAddress,
+    RaftHandler,
+    SessionEnded,
+    SessionHandler,
+    SnapshotServer,
+)
 from ringhold.node.supervisor import Supervisor
 
 
-class HandSession:
+class HandSession(Generic[FrameKind]):
     """Takes a frame at a time while `taking`; a test reads `sent`."""
 
     def __init__(self, peer_id: str) -> None:
-        self.sent: list[Frame] = []
+        self.sent: list[FrameKind] = []
         self.is_closed = False
         self.is_broken = False
         self.taking = asyncio.Event()
@@ -39,7 +51,7 @@ class HandSession:
     def peer_id(self) -> str:
         return self._peer_id
 
-    async def send(self, frame: Frame) -> None:
+    async def send(self, frame: FrameKind, /) -> None:
         await self.taking.wait()
         if self.is_broken or self.is_closed:
             raise SessionEnded("cut")
@@ -47,6 +59,10 @@ class HandSession:
 
     def close(self) -> None:
         self.is_closed = True
+
+
+class RequestSession(HandSession[Frame]):
+    """One of requests and replies."""
 
     @property
     def requests(self) -> list[Request]:
@@ -56,25 +72,29 @@ class HandSession:
     def replies(self) -> list[Reply]:
         return [reply for frame in self.sent for reply in frame.replies]
 
+
+class RaftSession(HandSession[RaftFrame]):
+    """One of consensus."""
+
     @property
     def terms(self) -> list[list[int]]:
-        """The terms of the consensus messages in each frame."""
-        return [[message.term for message in frame.raft] for frame in self.sent]
+        """The terms of the messages in each frame."""
+        return [[message.term for message in frame.messages] for frame in self.sent]
 
 
 class HandTransport:
     """Remembers what it was told."""
 
     def __init__(self) -> None:
-        self.handler: SessionHandler | None = None
-        self.addresses: dict[str, str] = {}
+        self.handlers: tuple[SessionHandler[Frame], RaftHandler] | None = None
+        self.addresses: dict[str, PeerAddress] = {}
         self.beats: list[tuple[str, Beat]] = []
         self.is_stopped = False
 
-    def start(self, handler: SessionHandler) -> None:
-        self.handler = handler
+    def start(self, requests: SessionHandler[Frame], raft: RaftHandler) -> None:
+        self.handlers = requests, raft
 
-    def reach(self, addresses: Mapping[str, str]) -> None:
+    def reach(self, addresses: Mapping[str, PeerAddress]) -> None:
         self.addresses = dict(addresses)
 
     def send_beat(self, peer_id: str, beat: Beat) -> None:
@@ -133,17 +153,30 @@ class HandConsensus:
 
 @dataclass
 class Peers:
-    """An exchange with what lies around it."""
+    """Both exchanges with what lies around them."""
 
-    exchange: Exchange
+    peering: Peering
     transport: HandTransport
     server: HandServer
     consensus: HandConsensus
     failures: list[BaseException]
 
-    def connect(self, peer_id: str = "b") -> HandSession:
-        session = HandSession(peer_id)
+    @property
+    def exchange(self) -> Exchange:
+        return self.peering.requests
+
+    @property
+    def raft(self) -> RaftExchange:
+        return self.peering.raft
+
+    def connect(self, peer_id: str = "b") -> RequestSession:
+        session = RequestSession(peer_id)
         self.exchange.session_began(session)
+        return session
+
+    def connect_raft(self, peer_id: str = "b") -> RaftSession:
+        session = RaftSession(peer_id)
+        self.raft.session_began(session)
         return session
 
     def ask(self, number: int = 0, peer_id: str = "b", timeout_s: float = 1.0, size: int = 0) -> asyncio.Future[Reply]:
@@ -151,22 +184,25 @@ class Peers:
 
     def post(self, *terms: int, peer_id: str = "b", size: int = 0) -> None:
         for term in terms:
-            self.exchange.post(peer_id, message(term, size))
+            self.raft.post(peer_id, message(term, size))
 
-    def answer(self, session: HandSession, *replies: Reply) -> None:
+    def answer(self, session: RequestSession, *replies: Reply) -> None:
         self.exchange.frame_received(session, Frame(replies=replies))
 
 
 @asynccontextmanager
-async def exchanging(config: ExchangeConfig | None = None) -> AsyncIterator[Peers]:
-    """An exchange that is started; no task of it is left at the end, and none has failed."""
+async def exchanging(
+    config: ExchangeConfig | None = None, raft_config: RaftExchangeConfig | None = None
+) -> AsyncIterator[Peers]:
+    """Both exchanges, started; no task of theirs is left at the end, and none has failed."""
     failures: list[BaseException] = []
     supervisor = Supervisor(lambda _, error: failures.append(error))
     transport, server, consensus = HandTransport(), HandServer(), HandConsensus()
-    exchange = Exchange(transport, server, consensus, supervisor, config)
-    exchange.start()
-    yield Peers(exchange, transport, server, consensus, failures)
-    await exchange.stop()
+    raft = RaftExchange(transport, consensus, supervisor, raft_config)
+    peering = Peering(transport, Exchange(server, supervisor, config), raft)
+    peering.start()
+    yield Peers(peering, transport, server, consensus, failures)
+    await peering.stop()
     await supervisor.stop()
     assert failures == []
 
@@ -186,20 +222,40 @@ def reply_to(request: Request) -> Reply:
     return Reply(id=request.id, describe=DescribeReply(replicas=request.read.group))
 
 
-async def disturb(peers: Peers, sessions: list[HandSession], rng: Random) -> None:
+async def disturb(peers: Peers, sessions: list[RequestSession], rng: Random) -> None:
     """Something happens between the last session and its peer, by chance."""
     session = sessions[-1]
-    match rng.randrange(6):
+    match rng.randrange(5):
+        case 0 if session.requests:
+            peers.answer(rng.choice(sessions), reply_to(rng.choice(session.requests)))
+        case 1 if rng.random() < 0.3:
+            sessions.append(peers.connect())
+        case 2 if rng.random() < 0.2:
+            peers.exchange.session_ended(session)
+            sessions.append(peers.connect())
+        case _:
+            await stall(session, rng)
+
+
+async def disturb_raft(peers: Peers, sessions: list[RaftSession], rng: Random) -> None:
+    """As `disturb`, for a session of consensus."""
+    session = sessions[-1]
+    match rng.randrange(5):
+        case 0 if rng.random() < 0.3:
+            sessions.append(peers.connect_raft())
+        case 1 if rng.random() < 0.2:
+            peers.raft.session_ended(session)
+            sessions.append(peers.connect_raft())
+        case _:
+            await stall(session, rng)
+
+
+async def stall(session: RequestSession | RaftSession, rng: Random) -> None:
+    """The connection takes no more, or takes something again, or time passes."""
+    match rng.randrange(3):
         case 0:
             session.taking.clear()
         case 1:
             session.taking.set()
-        case 2 if session.requests:
-            peers.answer(rng.choice(sessions), reply_to(rng.choice(session.requests)))
-        case 3 if rng.random() < 0.3:
-            sessions.append(peers.connect())
-        case 4 if rng.random() < 0.2:
-            peers.exchange.session_ended(session)
-            sessions.append(peers.connect())
-        case 5:
+        case _:
             await pass_time(rng.uniform(0, 0.02))

@@ -83,3 +83,16 @@ def test_a_missing_table_file_is_found_at_the_opening(tmp_path: Path) -> None:
         table.unlink()
     with pytest.raises(EngineFailed):
         RocksdbEngine(tmp_path)
+
+
+def test_filters_and_indexes_are_read_in_parts(tmp_path: Path) -> None:
+    """A lookup costs the same whether or not the filters of all files fit into the cache: it reads a part of one.
+
+    Whole filters, read again and again among ten million rows, took 40 times the time of all else.
+    """
+    engine = RocksdbEngine(tmp_path)
+    engine.close()
+    (stated,) = (tmp_path / "rows.rocksdb").glob("OPTIONS-*")
+    options = {line.strip() for line in stated.read_text().splitlines()}
+    assert {"index_type=kTwoLevelIndexSearch", "partition_filters=true", "metadata_block_size=4096"} <= options
+    assert {"cache_index_and_filter_blocks=true", "pin_top_level_index_and_filter=true"} <= options

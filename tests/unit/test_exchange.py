@@ -9,6 +9,7 @@ from support.virtual_time import reached, turns, virtual
 
 from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import DescribeReply, Frame, Reply
 from ringhold.node.peers.exchange import ExchangeConfig, RequestLost, RequestNotSent
+from ringhold.node.peers.peering import FLUSH_S_MAX
 
 
 @virtual
@@ -244,7 +245,7 @@ async def test_what_was_answered_before_a_stop_still_leaves() -> None:
         peers.exchange.frame_received(session, Frame(requests=[question(7)]))
         (_, respond) = peers.server.asked[0]
         respond(Reply(describe=DescribeReply(replicas=7)))
-        stopping = asyncio.ensure_future(peers.exchange.stop())
+        stopping = asyncio.ensure_future(peers.peering.stop())
         await turns()
         assert not peers.transport.is_stopped
         session.taking.set()
@@ -262,8 +263,8 @@ async def test_a_peer_that_takes_nothing_does_not_hold_up_a_stop() -> None:
         peers.ask(0, timeout_s=60).add_done_callback(lambda answer: answer.exception())
         await turns()
         began = asyncio.get_running_loop().time()
-        await peers.exchange.stop()
-        assert asyncio.get_running_loop().time() - began == pytest.approx(ExchangeConfig().flush_s_max)
+        await peers.peering.stop()
+        assert asyncio.get_running_loop().time() - began == pytest.approx(FLUSH_S_MAX)
 
 
 @virtual
@@ -273,7 +274,7 @@ async def test_stopping_ends_the_sessions_and_fails_what_waits() -> None:
         peers.connect()
         answer = peers.ask(0)
         await turns()
-        await peers.exchange.stop()
+        await peers.peering.stop()
         assert peers.transport.is_stopped
         with pytest.raises(RequestLost):
             await answer
@@ -302,3 +303,31 @@ async def test_whatever_happens_every_request_ends_once_and_truthfully(seed: int
             elif end.exception() is None:
                 assert end.result().describe.replicas == number
                 assert number in sent
+
+
+@virtual
+async def test_replies_go_before_requests() -> None:
+    """What others wait for goes first when a frame is too small for all."""
+    async with exchanging(ExchangeConfig(frame_messages_max=1)) as peers:
+        session = peers.connect()
+        peers.exchange.frame_received(session, Frame(requests=[question(7)]))
+        peers.ask(0)
+        peers.server.asked[0][1](Reply())
+        await reached(lambda: len(session.requests) == 1)
+        assert [(len(frame.replies), len(frame.requests)) for frame in session.sent] == [(1, 0), (0, 1)]
+
+
+@virtual
+async def test_the_two_exchanges_know_nothing_of_each_other() -> None:
+    """A peer that takes no requests takes consensus all the same, and the end of one session is no end of the other."""
+    async with exchanging() as peers:
+        asked, posted = peers.connect(), peers.connect_raft()
+        assert peers.peering.connected("b")
+        asked.taking.clear()
+        peers.ask(0)
+        peers.post(1)
+        await turns()
+        assert (asked.sent, posted.terms) == ([], [[1]])
+        peers.raft.session_ended(posted)
+        assert (peers.exchange.connected("b"), peers.raft.connected("b")) == (True, False)
+        assert not peers.peering.connected("b")

@@ -9,6 +9,7 @@ from support.virtual_time import turns, virtual
 
 from ringhold.api.proto.ringhold.storage.v1 import records_pb2 as stored
 from ringhold.node import keyspace
+from ringhold.node.consensus import ticks
 from ringhold.node.consensus.applying import SliceConfig
 from ringhold.node.consensus.groups import GroupsConfig
 from ringhold.node.machine.records import RecordMachine
@@ -30,8 +31,9 @@ class CountingMachine(RecordMachine):
 
 @pytest.mark.parametrize("groups", [1, 5])
 @virtual
-async def test_a_slice_applies_no_more_than_its_bound(groups: int) -> None:
+async def test_a_slice_applies_no_more_than_its_bound(groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """P8: between two turns of the loop no more is applied than `reads_max` allows, however they came."""
+    monkeypatch.setattr(ticks, "PACE_S", 0.0)  # time stands still while turns are counted
     CountingMachine.applied, CountingMachine.turn = [], [0]
     config = GroupsConfig(slices=SliceConfig(reads_max=8))
     engine = MemoryEngine(before_sync=lambda: turns(1))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import grpc
 import pytest
-from support.grpc_peers import Peer, introduce, peers
+from support.network_peers import ELSEWHERE, Peer, introduce, peers
 from support.polling import until
 
 from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import Hello, SnapshotChunk, SnapshotRequest, StoredRow
@@ -81,7 +81,7 @@ async def test_a_refusal_keeps_its_reason(refusal: Refusal) -> None:
 )
 async def test_who_does_not_belong_gets_nothing(hello: Hello) -> None:
     """P10: rows go to members of this cluster only, and to nobody who means another node."""
-    async with peers("a", "b") as (a, b), grpc.aio.insecure_channel(b.address) as channel:
+    async with peers("a", "b") as (a, b), grpc.aio.insecure_channel(b.address.grpc) as channel:
         b.transport.reach({"a": a.address})
         b.transport.serve_snapshots(tap := Tap(1))
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -96,7 +96,7 @@ async def test_nobody_is_asked_who_is_no_member_or_not_there() -> None:
     async with peers("a") as (a,):
         with pytest.raises(SessionEnded):
             await views_of(a, "b")
-        a.transport.reach({"b": "127.0.0.1:1"})
+        a.transport.reach({"b": ELSEWHERE})
         with pytest.raises(SessionEnded):
             await views_of(a, "b")
 

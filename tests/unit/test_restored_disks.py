@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import grpc
 import pytest
-from support.grpc_peers import beating, calling, introduce, peers, start
+from support.network_peers import ELSEWHERE, beating, calling, introduce, peers, start
 from support.polling import until
 
 from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import Beat, Frame, Hello
@@ -76,7 +76,7 @@ async def test_an_old_state_of_a_disk_is_refused_by_both_ends(name: str, restart
 async def test_a_ghost_is_refused_whatever_it_makes_of_the_answer(kind: type[Frame] | type[Beat]) -> None:
     """It hears what is known of it, and the stream is over, PERMISSION_DENIED with the reason."""
     async with peers("b") as (b,), calling(b.address) as caller:
-        b.transport.reach({"a": "127.0.0.1:1"})
+        b.transport.reach({"a": ELSEWHERE})
         b.engines.hear("a", 1, 0, at(10))
         hello = Hello(cluster_id="c1", node_id="a", generation=2, target_node_id="b")
         hello.engine_id, hello.opened_batch = at(9)

@@ -37,18 +37,24 @@ RAFT_KIND_OFFER: RaftKind
 RAFT_KIND_GONE: RaftKind
 
 class Frame(_message.Message):
-    __slots__ = ("hello", "requests", "replies", "raft", "heard_beat")
+    __slots__ = ("hello", "requests", "replies")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_FIELD_NUMBER: _ClassVar[int]
     REPLIES_FIELD_NUMBER: _ClassVar[int]
-    RAFT_FIELD_NUMBER: _ClassVar[int]
-    HEARD_BEAT_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     requests: _containers.RepeatedCompositeFieldContainer[Request]
     replies: _containers.RepeatedCompositeFieldContainer[Reply]
-    raft: _containers.RepeatedCompositeFieldContainer[RaftMessage]
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., requests: _Optional[_Iterable[_Union[Request, _Mapping]]] = ..., replies: _Optional[_Iterable[_Union[Reply, _Mapping]]] = ...) -> None: ...
+
+class RaftFrame(_message.Message):
+    __slots__ = ("hello", "messages", "heard_beat")
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    HEARD_BEAT_FIELD_NUMBER: _ClassVar[int]
+    hello: Hello
+    messages: _containers.RepeatedCompositeFieldContainer[RaftMessage]
     heard_beat: int
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., requests: _Optional[_Iterable[_Union[Request, _Mapping]]] = ..., replies: _Optional[_Iterable[_Union[Reply, _Mapping]]] = ..., raft: _Optional[_Iterable[_Union[RaftMessage, _Mapping]]] = ..., heard_beat: _Optional[int] = ...) -> None: ...
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., messages: _Optional[_Iterable[_Union[RaftMessage, _Mapping]]] = ..., heard_beat: _Optional[int] = ...) -> None: ...
 
 class Beat(_message.Message):
     __slots__ = ("hello", "generation", "number", "heard", "heard_generation", "epoch", "digest", "differs", "reluctant", "engine_id", "synced_batch")

@@ -55,7 +55,8 @@ class PeerServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def Exchange(self, request_iterator, context):
-        """One stream per pair of nodes; both sides send requests and replies, many to a frame.
+        """One stream per pair of nodes; both sides send requests and replies, many to a frame. Consensus has a WebSocket of its
+        own on the HTTP port, with RaftFrame as its messages: docs/protocols/peers.md.
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME

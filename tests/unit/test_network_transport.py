@@ -1,26 +1,40 @@
 """Sessions and beats between nodes over real sockets: who is let in, and what keeps their streams up."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import grpc
 import pytest
-from support.grpc_peers import Peer, beating, calling, introduce, knock, numbered, peers, start
-from support.polling import until
-from support.virtual_time import turns, virtual
+from aiohttp import ClientSession, WSCloseCode, WSMsgType
+from support.network_peers import (
+    ELSEWHERE,
+    KINDS,
+    Kind,
+    Peer,
+    beats_up,
+    calling,
+    frame_of,
+    introduce,
+    knock,
+    numbered,
+    of_term,
+    peers,
+    serve_http,
+    start,
+    wait_for,
+)
 
-from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import Beat, Frame, Hello
+from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import Beat, Frame, Hello, RaftFrame
 from ringhold.api.proto.ringhold.internal.v1.peer_pb2_grpc import (
     PeerServicer,
     PeerStub,
     add_PeerServicer_to_server,
 )
-from ringhold.node.peers import grpc_transport
+from ringhold.node.peers import network_transport, raft_sockets
 from ringhold.node.peers.boots import Boot, Boots
-from ringhold.node.peers.grpc_transport import BeatSender, Line
 from ringhold.node.peers.heard import HeardEngines
-from ringhold.node.peers.transport import SessionEnded
+from ringhold.node.peers.raft_sockets import RAFT_PATH, RaftSocket, accepting
+from ringhold.node.peers.transport import PeerAddress, SessionEnded
 from ringhold.node.storage.memory import MemoryEngine
 from ringhold.node.storage.numbered import Unnumbered
 
@@ -33,28 +47,23 @@ def of_generation(generation: int, nonce: int = 0) -> Hello:
 GREETING = of_generation(1)
 
 
-async def wait_for(condition: Callable[[], object]) -> None:
-    async def holds() -> bool:
-        return bool(condition())
-
-    await until(holds)
-
-
-async def test_both_ends_send_frames_in_order() -> None:
+@pytest.mark.parametrize("kind", [Frame, RaftFrame])
+async def test_both_ends_send_frames_in_order(kind: type[Frame] | type[RaftFrame]) -> None:
     """The lower id dials; frames go both ways in the order in which they were sent."""
     async with peers("a", "b") as (a, b):
         introduce(a, b)
-        await wait_for(lambda: a.heard.open and b.heard.open)
+        here, there = a.of(kind), b.of(kind)
+        await wait_for(lambda: here.open and there.open)
         for number in range(5):
-            await a.heard.open[0].send(numbered(number))
-            await b.heard.open[0].send(numbered(10 + number))
-        await wait_for(lambda: len(a.heard.frames) == len(b.heard.frames) == 5)
-        assert b.heard.frames == [("a", number) for number in range(5)]
-        assert a.heard.frames == [("b", 10 + number) for number in range(5)]
-        assert len(a.heard.began) == len(b.heard.began) == 1
+            await here.open[0].send(frame_of(kind, number))
+            await there.open[0].send(frame_of(kind, 10 + number))
+        await wait_for(lambda: len(here.frames) == len(there.frames) == 5)
+        assert there.frames == [("a", number) for number in range(5)]
+        assert here.frames == [("b", 10 + number) for number in range(5)]
+        assert len(here.began) == len(there.began) == 1
 
 
-@pytest.mark.parametrize("kind", [Frame, Beat])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "hello",
     [
@@ -65,12 +74,13 @@ async def test_both_ends_send_frames_in_order() -> None:
     ],
     ids=["other cluster", "no cluster", "meant for another", "not a member"],
 )
-async def test_who_does_not_belong_is_refused(hello: Hello, kind: type[Frame] | type[Beat]) -> None:
+async def test_who_does_not_belong_is_refused(hello: Hello, kind: Kind) -> None:
     """P10: a stream of another cluster, for another node or of no member is refused before anything is asked."""
     async with peers("a", "b") as (a, b):
         b.transport.reach({"a": a.address})
         assert await knock(b.address, hello, kind) is grpc.StatusCode.PERMISSION_DENIED
-        assert b.heard.began == []
+        assert not b.heard.began
+        assert not b.raft.began
         welcome = Hello(cluster_id="c1", node_id="a", target_node_id="b")
         assert await knock(b.address, welcome, kind) is grpc.StatusCode.OK
 
@@ -78,7 +88,7 @@ async def test_who_does_not_belong_is_refused(hello: Hello, kind: type[Frame] | 
 async def test_a_node_without_a_cluster_lets_nobody_in() -> None:
     """Two nodes that know no cluster id are not therefore of one cluster."""
     empty = await start("b", cluster_id="")
-    empty.transport.reach({"a": "127.0.0.1:1"})
+    empty.transport.reach({"a": ELSEWHERE})
     hello = Hello(cluster_id="", node_id="a", target_node_id="b")
     assert await knock(empty.address, hello) is grpc.StatusCode.PERMISSION_DENIED
     await empty.stop()
@@ -86,8 +96,8 @@ async def test_a_node_without_a_cluster_lets_nobody_in() -> None:
 
 async def test_a_stream_that_says_nothing_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """P8: a hello has a time limit on the accepting side too."""
-    monkeypatch.setattr(grpc_transport, "HELLO_TIMEOUT_S", 0.05)
-    async with peers("b") as (b,), grpc.aio.insecure_channel(b.address) as channel:
+    monkeypatch.setattr(network_transport, "HELLO_TIMEOUT_S", 0.05)
+    async with peers("b") as (b,), grpc.aio.insecure_channel(b.address.grpc) as channel:
         call = PeerStub(channel).Exchange()
         await call.wait_for_connection()
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -97,6 +107,8 @@ async def test_a_stream_that_says_nothing_is_ended(monkeypatch: pytest.MonkeyPat
         await silent.wait_for_connection()
         with pytest.raises(grpc.aio.AioRpcError):
             await silent.read()
+        async with ClientSession() as client, client.ws_connect(f"http://{b.address.http}{RAFT_PATH}") as socket:
+            assert (await socket.receive()).data == WSCloseCode.POLICY_VIOLATION
 
 
 async def test_another_node_at_the_address_is_not_spoken_to() -> None:
@@ -115,7 +127,22 @@ async def test_another_node_at_the_address_is_not_spoken_to() -> None:
 
         c.transport._check = check  # type: ignore[method-assign]
         await wait_for(lambda: dialled_again >= 2)
-        assert a.heard.began == c.heard.began == []
+        assert not any([a.heard.began, c.heard.began, a.raft.began, c.raft.began])
+
+
+async def test_a_node_that_hangs_is_dialled_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stopped process takes connections and says nothing: no socket waits for it for ever."""
+    monkeypatch.setattr(raft_sockets, "DIAL_S_MAX", 0.05)
+    visits: list[asyncio.StreamWriter] = []
+    hanging = await asyncio.start_server(lambda _, writer: visits.append(writer), "127.0.0.1", 0)
+    host, port = hanging.sockets[0].getsockname()
+    async with peers("a") as (a,):
+        a.transport.reach({"b": PeerAddress(ELSEWHERE.grpc, f"{host}:{port}")})
+        await wait_for(lambda: len(visits) >= 3)
+    hanging.close()
+    for writer in visits:
+        writer.close()
+        await writer.wait_closed()
 
 
 class Impostor(PeerServicer):
@@ -139,18 +166,18 @@ async def test_a_node_that_answers_with_another_id_is_left() -> None:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with peers("a") as (a,):
-        a.transport.reach({"b": f"127.0.0.1:{port}", "c": "127.0.0.1:1"})
+        a.transport.reach({"b": PeerAddress(f"127.0.0.1:{port}", ELSEWHERE.http), "c": ELSEWHERE})
         await wait_for(lambda: impostor.visits >= 2)
         assert (a.heard.began, a.heard.frames) == ([], [])
     await server.stop(0)
 
 
 class Unsteady(PeerServicer):
-    """Is b, and ends one kind of stream as soon as it is up, the other never."""
+    """Is b, and ends one kind of stream as soon as it is up, the others never."""
 
-    def __init__(self, ending: type[Frame] | type[Beat]) -> None:
+    def __init__(self, ending: Kind) -> None:
         self._ending = ending
-        self.visits = {Frame: 0, Beat: 0}
+        self.visits: dict[Kind, int] = dict.fromkeys(KINDS, 0)
 
     async def Exchange(self, request_iterator: object, context: Any) -> None:
         await self._visited(Frame, context)
@@ -158,7 +185,10 @@ class Unsteady(PeerServicer):
     async def Beats(self, request_iterator: object, context: Any) -> None:
         await self._visited(Beat, context)
 
-    async def _visited(self, kind: type[Frame] | type[Beat], context: Any) -> None:
+    async def socket(self, socket: RaftSocket) -> None:
+        await self._visited(RaftFrame, socket)
+
+    async def _visited(self, kind: Kind, context: Any) -> None:
         self.visits[kind] += 1
         await context.read()
         await context.write(kind(hello=Hello(cluster_id="c1", node_id="b", target_node_id="a")))
@@ -166,74 +196,72 @@ class Unsteady(PeerServicer):
             pass
 
 
-@pytest.mark.parametrize("ending", [Frame, Beat])
-async def test_each_stream_is_dialled_again_by_itself(ending: type[Frame] | type[Beat]) -> None:
-    """One may break again and again while the other lives on."""
+@pytest.mark.parametrize("ending", KINDS)
+async def test_each_stream_is_dialled_again_by_itself(ending: Kind) -> None:
+    """One may break again and again while the others live on."""
     unsteady, server = Unsteady(ending), grpc.aio.server()
+    runner, http_address = await serve_http([accepting(unsteady.socket)])
     add_PeerServicer_to_server(unsteady, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with peers("a") as (a,):
-        a.transport.reach({"b": f"127.0.0.1:{port}"})
-        await wait_for(lambda: unsteady.visits[ending] >= 3)
-        assert unsteady.visits[Beat if ending is Frame else Frame] == 1
+        a.transport.reach({"b": PeerAddress(f"127.0.0.1:{port}", http_address)})
+        await wait_for(lambda: unsteady.visits[ending] >= 3 and all(unsteady.visits.values()))
+        assert [unsteady.visits[kind] for kind in KINDS if kind is not ending] == [1, 1]
+    await runner.cleanup()
     await server.stop(0)
 
 
-async def test_both_ends_send_beats() -> None:
-    """They go beside the frames, without their hello, to whom they are for."""
-    async with peers("a", "b", "c") as (a, b, c):
-        introduce(a, b, c)
-        await beating(a, b)
-        assert set(b.heard.beats) == {("a", 1)}
-        assert c.heard.beats == []
+def is_up(peer: Peer, kind: Kind) -> bool:
+    """Whether there is a stream of this kind, of one peer."""
+    return beats_up(peer) if kind is Beat else bool(peer.of(kind).open)
 
 
-@pytest.mark.parametrize(("broken", "living"), [(Frame, Beat), (Beat, Frame)])
-async def test_a_stream_outlives_the_other(broken: type[Frame] | type[Beat], living: type[Frame] | type[Beat]) -> None:
-    """The end of the frames is no end of the beats, and the other way round."""
+@pytest.mark.parametrize("broken", KINDS)
+async def test_a_stream_outlives_the_others(broken: Kind) -> None:
+    """The end of one is no end of another, whatever carries them."""
     async with peers("b") as (b,), calling(b.address) as caller:
-        b.transport.reach({"a": "127.0.0.1:1"})
-        breaking, lasting = caller(broken, GREETING), caller(living, GREETING)
-        assert await breaking.greet() is await lasting.greet() is grpc.StatusCode.OK
-        breaking.call.cancel()
-        if broken is Frame:
-            await wait_for(lambda: b.heard.ended)
-            await lasting.call.write(Beat(number=5))
-            await wait_for(lambda: b.heard.beats == [("a", 5)])
-        else:
-            await wait_for(lambda: "a" not in b.transport._beat_senders)
-            await lasting.call.write(numbered(5))
-            await wait_for(lambda: b.heard.frames == [("a", 5)])
-            b.transport.send_beat("a", Beat(number=1))
-            assert not b.heard.ended
+        b.transport.reach({"a": ELSEWHERE})
+        streams = {kind: caller(kind, GREETING) for kind in KINDS}
+        for stream in streams.values():
+            assert await stream.greet() is grpc.StatusCode.OK
+        await wait_for(lambda: all(is_up(b, kind) for kind in KINDS))
+        streams[broken].call.cancel()
+        await wait_for(lambda: not is_up(b, broken))
+        for kind in KINDS:
+            if kind is not broken:
+                await streams[kind].call.write(Beat(number=5) if kind is Beat else frame_of(kind, 5))
+                heard = b.of(kind)
+                await wait_for(lambda: ("a", 5) in (heard.beats if kind is Beat else heard.frames))  # noqa: B023
+        assert [kind for kind in KINDS if is_up(b, kind)] == [kind for kind in KINDS if kind is not broken]
 
 
-@pytest.mark.parametrize("kind", [Frame, Beat])
-async def test_a_dead_process_is_refused_once_its_successor_was_heard(kind: type[Frame] | type[Beat]) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_dead_process_is_refused_once_its_successor_was_heard(kind: Kind) -> None:
     """A stream of a lower generation is no stream of this peer, whichever stream the higher one spoke on."""
     async with peers("b") as (b,), calling(b.address) as caller:
-        b.transport.reach({"a": "127.0.0.1:1"})
-        other = Beat if kind is Frame else Frame
+        b.transport.reach({"a": ELSEWHERE})
+        other = KINDS[KINDS.index(kind) - 1]
         assert await caller(other, of_generation(4)).greet() is grpc.StatusCode.OK
         assert await caller(kind, of_generation(3)).greet() is grpc.StatusCode.PERMISSION_DENIED
         assert await caller(kind, of_generation(4)).greet() is grpc.StatusCode.OK
         b.transport.reach({})
-        b.transport.reach({"a": "127.0.0.1:1"})
+        b.transport.reach({"a": ELSEWHERE})
         assert await caller(kind, of_generation(3)).greet() is grpc.StatusCode.PERMISSION_DENIED
 
 
-@pytest.mark.parametrize("kind", [Frame, Beat])
-async def test_the_first_word_of_a_successor_ends_the_streams_of_the_dead(kind: type[Frame] | type[Beat]) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+async def test_the_first_word_of_a_successor_ends_the_streams_of_the_dead(kind: Kind) -> None:
     """Nothing more is heard of them, although the machine between may still hold what they sent."""
     async with peers("b") as (b,), calling(b.address) as caller:
-        b.transport.reach({"a": "127.0.0.1:1"})
-        old = [caller(Frame, of_generation(3)), caller(Beat, of_generation(3))]
+        b.transport.reach({"a": ELSEWHERE})
+        old = [caller(each, of_generation(3)) for each in KINDS]
         for stream in old:
             assert await stream.greet() is grpc.StatusCode.OK
-        assert await caller(kind, of_generation(4)).greet() is grpc.StatusCode.OK
+        successor = caller(kind, of_generation(4))
+        assert await successor.greet() is grpc.StatusCode.OK
         assert all([await stream.is_over() for stream in old])
-        await wait_for(lambda: len(b.heard.open) == (1 if kind is Frame else 0))
+        await wait_for(lambda: [each for each in KINDS if is_up(b, each)] == [kind])
 
 
 def told_nothing(heard: object) -> None:
@@ -264,11 +292,11 @@ def test_who_contradicts_a_known_start_is_refused(
         assert bool(boots.contradiction("a", Boot(*each))) is expected
 
 
-@pytest.mark.parametrize("kind", [Frame, Beat])
-async def test_a_copy_of_a_running_process_is_refused(kind: type[Frame] | type[Beat]) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_copy_of_a_running_process_is_refused(kind: Kind) -> None:
     """The same generation with another nonce runs on a copy of the disk; the first one stays."""
     async with peers("b") as (b,), calling(b.address) as caller:
-        b.transport.reach({"a": "127.0.0.1:1"})
+        b.transport.reach({"a": ELSEWHERE})
         first = caller(Frame, of_generation(4, nonce=7))
         assert await first.greet() is grpc.StatusCode.OK
         assert await caller(kind, of_generation(4, nonce=8)).greet() is grpc.StatusCode.PERMISSION_DENIED
@@ -276,12 +304,12 @@ async def test_a_copy_of_a_running_process_is_refused(kind: type[Frame] | type[B
         await wait_for(lambda: len(b.heard.open) == 1)
 
 
-@pytest.mark.parametrize("kind", [Frame, Beat])
-async def test_what_gossip_has_kept_refuses_an_old_disk(kind: type[Frame] | type[Beat]) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_gossip_has_kept_refuses_an_old_disk(kind: Kind) -> None:
     """A process that has never met the newer start refuses the older one all the same, before anything is read."""
     async with peers("b") as (b,), calling(b.address) as caller:
         b.known["a"] = (9, 5)
-        b.transport.reach({"a": "127.0.0.1:1"})
+        b.transport.reach({"a": ELSEWHERE})
         for hello in (of_generation(8, nonce=5), of_generation(9, nonce=4)):
             assert await caller(kind, hello).greet() is grpc.StatusCode.PERMISSION_DENIED
         assert b.heard.began == []
@@ -309,7 +337,7 @@ async def test_a_process_that_answers_as_its_own_predecessor_is_left() -> None:
         introduce(a, b)
         await wait_for(lambda: a.heard.open)
         await b.crash()
-        b = await start("b", port=int(b.address.rpartition(":")[2]), generation=6)
+        b = await start("b", ports=b.ports, generation=6)
         b.transport.reach({"a": a.address})
         await wait_for(lambda: b.heard.ended)
         assert len(a.heard.began) == 1
@@ -319,88 +347,12 @@ async def test_a_process_that_answers_as_its_own_predecessor_is_left() -> None:
 async def test_a_newer_stream_of_the_same_kind_ends_the_older() -> None:
     """A peer has one of each: it dials again only when it has given the old one up."""
     async with peers("b") as (b,), calling(b.address) as caller:
-        b.transport.reach({"a": "127.0.0.1:1"})
+        b.transport.reach({"a": ELSEWHERE})
         older, newer = caller(Beat, GREETING), caller(Beat, GREETING)
         assert await older.greet() is await newer.greet() is grpc.StatusCode.OK
         assert await older.is_over()
         b.transport.send_beat("a", Beat(number=3))
         assert await newer.call.read() == Beat(number=3)
-
-
-class SlowStream:
-    """Takes a beat at a time while `taking`."""
-
-    def __init__(self) -> None:
-        self.sent: list[int] = []
-        self.begun = 0
-        self.taking = asyncio.Event()
-
-    async def write(self, message: Beat, /) -> None:
-        self.begun += 1
-        await self.taking.wait()
-        self.sent.append(message.number)
-
-    async def read(self) -> object:
-        raise AssertionError("nobody reads here")
-
-
-@virtual
-async def test_the_newest_beat_replaces_those_that_have_not_left() -> None:
-    """A peer that takes nothing costs one beat of memory, and hears the newest first."""
-    stream = SlowStream()
-    sender = BeatSender(Line(Beat, "b", Boot(1, 0), stream))
-    sending = asyncio.ensure_future(sender.run())
-    sender.put(Beat(number=1))
-    await turns()
-    for number in (2, 3, 4):
-        sender.put(Beat(number=number))
-    stream.taking.set()
-    await turns()
-    sender.put(Beat(number=5))
-    await turns()
-    assert stream.sent == [1, 4, 5]
-    sending.cancel()
-
-
-async def test_a_beat_to_nobody_is_dropped() -> None:
-    """Best effort: there is no error and no memory of it."""
-    async with peers("a", "b") as (a, b):
-        a.transport.send_beat("b", Beat(number=1))
-        a.transport.send_beat("z", Beat(number=1))
-        introduce(a, b)
-        await wait_for(lambda: a.heard.open and b.heard.open)
-        await beating(a, b, number=2)
-        assert set(b.heard.beats) == {("a", 2)}
-
-
-@pytest.mark.parametrize("forgetting", ["a", "b"])
-async def test_who_is_no_member_any_more_loses_the_beats(forgetting: str) -> None:
-    """`reach` ends both streams, whoever dialled."""
-    async with peers("a", "b") as (a, b):
-        introduce(a, b)
-        await beating(a, b)
-        (a if forgetting == "a" else b).transport.reach({})
-        await wait_for(lambda: not beats_up(a) and not beats_up(b))
-
-
-async def test_beats_follow_a_changed_address() -> None:
-    """Both streams move to where the peer is now."""
-    async with peers("a") as (a,):
-        old, new = await start("b"), await start("b", generation=2)
-        for b in (old, new):
-            b.transport.reach({"a": a.address})
-        a.transport.reach({"b": old.address})
-        await beating(a, old)
-        a.transport.reach({"b": new.address})
-        await beating(a, new, number=2)
-        await wait_for(lambda: not beats_up(old) and not old.heard.open)
-        assert ("a", 2) not in old.heard.beats
-        await old.stop()
-        await new.stop()
-
-
-def beats_up(peer: Peer) -> bool:
-    return bool(peer.transport._beat_senders)
 
 
 async def test_a_session_comes_back_after_the_peer_restarts() -> None:
@@ -411,7 +363,7 @@ async def test_a_session_comes_back_after_the_peer_restarts() -> None:
         await wait_for(lambda: a.heard.open and b.heard.open)
         await b.crash()
         await wait_for(lambda: not a.heard.open)
-        b = await start("b", port=int(b.address.rpartition(":")[2]))
+        b = await start("b", ports=b.ports)
         b.transport.reach({"a": a.address})
         await wait_for(lambda: a.heard.open)
         await a.heard.open[0].send(numbered(1))
@@ -486,12 +438,28 @@ async def test_a_stopped_transport_lets_nobody_in() -> None:
 
 
 async def test_a_large_frame_arrives() -> None:
-    """The library's own bound on messages does not apply between nodes."""
+    """The libraries' own bounds on messages do not apply between nodes."""
     async with peers("a", "b") as (a, b):
         introduce(a, b)
-        await wait_for(lambda: a.heard.open and b.heard.open)
-        frame = numbered(1)
+        await wait_for(lambda: a.heard.open and b.heard.open and a.raft.open and b.raft.open)
+        frame, raft = numbered(1), of_term(2)
         frame.requests[0].propose.commands.append(bytes(6_000_000))
-        server_options = Frame.FromString(frame.SerializeToString())
-        await b.heard.open[0].send(server_options)
-        await wait_for(lambda: a.heard.frames == [("b", 1)])
+        raft.messages[0].entries.append(bytes(20_000_000))
+        await b.heard.open[0].send(frame)
+        await a.raft.open[0].send(raft)
+        await b.raft.open[0].send(raft)
+        await wait_for(lambda: a.heard.frames and a.raft.frames and b.raft.frames)
+
+
+async def test_what_is_no_frame_ends_the_socket() -> None:
+    """Neither other bytes nor text are read as consensus, and no session is left."""
+    async with peers("b") as (b,), ClientSession() as client:
+        b.transport.reach({"a": ELSEWHERE})
+        for nonsense in (WSMsgType.BINARY, WSMsgType.TEXT):
+            async with client.ws_connect(f"http://{b.address.http}{RAFT_PATH}") as socket:
+                await socket.send_bytes(RaftFrame(hello=GREETING).SerializeToString())
+                assert (await socket.receive()).type is WSMsgType.BINARY
+                await socket.send_frame(b"\xff\xff", nonsense)
+                assert (await socket.receive()).type is WSMsgType.CLOSE
+        assert b.raft.began == b.raft.ended
+        assert b.raft.frames == []

@@ -1,27 +1,38 @@
-"""The transport between real nodes: two long-lived bidirectional gRPC streams per pair, dialled by the lower node id.
+"""The transport between real nodes: for each pair two gRPC streams and a WebSocket, dialled by the lower node id.
 
-One carries frames, the other beats; they share a connection and nothing else, so that a beat waits for no frame.
-Snapshots have connections of their own (grpc_snapshots.py). Each
-side says in its first message who it is and whom it means to speak to, so that a stream that reached another cluster, a
-node that took over an address, or a process that is no more, is refused before anything is asked (P10).
+One stream carries requests and replies, the other beats; the WebSocket, on the HTTP port, carries consensus, for a
+message on it costs a third of one on a gRPC stream. All three live long and end each by itself; the two streams share
+a connection and nothing else, so that a beat waits for no frame. Snapshots have connections of their own
+(grpc_snapshots.py). Each side says in its first message who it is and whom it means to speak to, so that a stream that
+reached another cluster, a node that took over an address, or a process that is no more, is refused before anything is
+asked (P10).
 """
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import aclosing
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from functools import partial
-from typing import Generic, Protocol, TypeVar
 
 import grpc
+from aiohttp import ClientSession
 
-from ...api.proto.ringhold.internal.v1.peer_pb2 import Beat, Frame, Hello, SnapshotChunk, SnapshotRequest
+from ...api.proto.ringhold.internal.v1.peer_pb2 import Beat, Frame, Hello, RaftFrame, SnapshotChunk, SnapshotRequest
 from ...api.proto.ringhold.internal.v1.peer_pb2_grpc import PeerServicer, PeerStub
 from ..supervisor import Supervisor
 from .boots import Boot, Boots, boot_of
 from .grpc_snapshots import SnapshotSenders, fetched
-from .transport import Chunks, SessionEnded, SessionHandler, SnapshotServer
+from .lines import STREAM_ERRORS, BeatSender, Caller, Line, LineSession, Message, Stream, next_message
+from .raft_sockets import RaftSocket, dialled, socket_client
+from .transport import (
+    Chunks,
+    FrameKind,
+    PeerAddress,
+    RaftHandler,
+    SessionEnded,
+    SessionHandler,
+    SnapshotServer,
+)
 
 REDIAL_S_MIN = 0.05
 REDIAL_S_MAX = 1.0
@@ -40,12 +51,6 @@ CHANNEL_OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),
 )
 
-STREAM_ERRORS = (grpc.RpcError, grpc.aio.BaseError, asyncio.InvalidStateError)
-"""What reading and writing raise on a stream that has ended: clients the first and last, servers the others."""
-
-Message = TypeVar("Message", Frame, Beat)
-Written_contra = TypeVar("Written_contra", Frame, Beat, contravariant=True)
-
 
 class HelloRefused(Exception):
     """The other side is not who this node means to speak to."""
@@ -59,71 +64,7 @@ class GhostRefused(HelloRefused):
         self.peer_id = peer_id
 
 
-class Stream(Protocol[Written_contra]):
-    """What both ends of a grpc.aio stream have in common."""
-
-    async def write(self, message: Written_contra, /) -> None: ...
-    async def read(self) -> object: ...
-
-
-@dataclass(eq=False, slots=True)
-class Line(Generic[Message]):
-    """One end of a stream, after the peer's hello. It is over, for this end, as soon as `ended` is set."""
-
-    kind: type[Message]
-    peer_id: str
-    boot: Boot
-    stream: Stream[Message]
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-
-
-class GrpcSession:
-    """A session over a line of frames. The contract is on `Session`."""
-
-    def __init__(self, line: Line[Frame]) -> None:
-        self._line = line
-
-    @property
-    def peer_id(self) -> str:
-        return self._line.peer_id
-
-    async def send(self, frame: Frame) -> None:
-        try:
-            await self._line.stream.write(frame)
-        except STREAM_ERRORS as error:
-            raise SessionEnded(str(error)) from error
-
-    def close(self) -> None:
-        self._line.ended.set()
-
-
-class BeatSender:
-    """Sends one beat at a time over a line; of those that wait meanwhile only the newest is kept."""
-
-    def __init__(self, line: Line[Beat]) -> None:
-        self._line = line
-        self._newest = Beat()
-        self._filled = asyncio.Event()
-
-    def put(self, beat: Beat) -> None:
-        """This is the newest beat."""
-        self._newest = beat
-        self._filled.set()
-
-    async def run(self) -> None:
-        """Send until the line is over."""
-        try:
-            while True:
-                await self._filled.wait()
-                self._filled.clear()
-                if self._line.ended.is_set():
-                    return
-                await self._line.stream.write(self._newest)
-        except STREAM_ERRORS:
-            self._line.ended.set()
-
-
-class GrpcTransport(PeerServicer):
+class NetworkTransport(PeerServicer):
     """Both ends: accepts streams as a servicer, dials the peers whose ids are higher than its own."""
 
     def __init__(
@@ -139,17 +80,19 @@ class GrpcTransport(PeerServicer):
         self._cluster_id = cluster_id
         self._supervisor = supervisor
         self._rng = rng
-        self._handler: SessionHandler | None = None
+        self._requests: SessionHandler[Frame] | None = None
+        self._raft: RaftHandler | None = None
+        self._client: ClientSession | None = None
         self._snapshots = SnapshotSenders(supervisor)
-        self._addresses: dict[str, str] = {}
+        self._addresses: dict[str, PeerAddress] = {}
         self._dialling: dict[str, asyncio.Task[None]] = {}
-        self._lines: dict[Line[Frame] | Line[Beat], None] = {}
+        self._lines: dict[Line[Frame] | Line[RaftFrame] | Line[Beat], None] = {}
         self._beat_senders: dict[str, BeatSender] = {}
 
-    def start(self, handler: SessionHandler) -> None:
-        self._handler = handler
+    def start(self, requests: SessionHandler[Frame], raft: RaftHandler) -> None:
+        self._requests, self._raft = requests, raft
 
-    def reach(self, addresses: Mapping[str, str]) -> None:
+    def reach(self, addresses: Mapping[str, PeerAddress]) -> None:
         moved = {peer_id for peer_id in self._dialling if addresses.get(peer_id) != self._addresses.get(peer_id)}
         for peer_id in moved:
             self._dialling.pop(peer_id).cancel()
@@ -175,7 +118,7 @@ class GrpcTransport(PeerServicer):
         if address is None:
             raise SessionEnded(f"node {peer_id} is not a member")
         request.hello.CopyFrom(self._hello(peer_id))
-        async with aclosing(fetched(address, request)) as chunks:
+        async with aclosing(fetched(address.grpc, request)) as chunks:
             async for chunk in chunks:
                 yield chunk
 
@@ -188,18 +131,25 @@ class GrpcTransport(PeerServicer):
         self._dialling.clear()
         for line in self._lines:
             line.ended.set()
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
 
     async def Exchange(  # noqa: N802 - the name in the contract
         self, request_iterator: object, context: "grpc.aio.ServicerContext[Frame, Frame]"
     ) -> None:
-        """The accepting end of a stream of frames: runs until either side ends it."""
-        await self._accept(context, Frame, self._exchange_frames)
+        """The accepting end of a stream of requests and replies: runs until either side ends it."""
+        await self._accept(context, Frame, self._exchange_requests)
 
     async def Beats(  # noqa: N802 - the name in the contract
         self, request_iterator: object, context: "grpc.aio.ServicerContext[Beat, Beat]"
     ) -> None:
         """The accepting end of a stream of beats: runs until either side ends it."""
         await self._accept(context, Beat, self._exchange_beats)
+
+    async def accept_raft(self, socket: RaftSocket) -> None:
+        """The accepting end of a socket of consensus: runs until either side ends it."""
+        await self._accept(socket, RaftFrame, self._exchange_raft)
 
     async def Snapshot(  # noqa: N802 - the name in the contract
         self, request: SnapshotRequest, context: "grpc.aio.ServicerContext[SnapshotRequest, SnapshotChunk]"
@@ -213,39 +163,42 @@ class GrpcTransport(PeerServicer):
 
     async def _accept(
         self,
-        context: "grpc.aio.ServicerContext[Message, Message]",
+        caller: Caller[Message],
         kind: type[Message],
         live: Callable[[Line[Message]], Awaitable[None]],
     ) -> None:
         try:
             async with asyncio.timeout(HELLO_TIMEOUT_S):
-                first = await next_message(context, kind)
+                first = await next_message(caller, kind)
             if first is None:
                 return
             self._check(first.hello, expected_id=None)
         except TimeoutError:
-            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"no hello came within {HELLO_TIMEOUT_S} s")
+            await caller.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"no hello came within {HELLO_TIMEOUT_S} s")
+            return
         except HelloRefused as error:
             if isinstance(error, GhostRefused):
-                await context.write(kind(hello=self._hello(error.peer_id)))
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
-        line = Line(kind, first.hello.node_id, boot_of(first.hello), context)
-        await context.write(kind(hello=self._hello(line.peer_id)))
+                await caller.write(kind(hello=self._hello(error.peer_id)))
+            await caller.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
+            return
+        line = Line(kind, first.hello.node_id, boot_of(first.hello), caller)
+        await caller.write(kind(hello=self._hello(line.peer_id)))
         await self._live(line, live)
 
-    async def _dial(self, peer_id: str, address: str) -> None:
-        """Keep both streams up with a peer, for ever, each for itself."""
+    async def _dial(self, peer_id: str, address: PeerAddress) -> None:
+        """Keep all three up with a peer, for ever, each for itself."""
         async with (
-            grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel,
-            asyncio.TaskGroup() as streams,
+            grpc.aio.insecure_channel(address.grpc, options=CHANNEL_OPTIONS) as channel,
+            asyncio.TaskGroup() as lines,
         ):
             stub = PeerStub(channel)
-            streams.create_task(
-                self._keep_up(lambda: self._converse(stub.Exchange(), Frame, peer_id, self._exchange_frames))
+            calls = partial(self._converse, lambda: cancelled(stub.Exchange()), Frame, peer_id, self._exchange_requests)
+            beats = partial(self._converse, lambda: cancelled(stub.Beats()), Beat, peer_id, self._exchange_beats)
+            raft = partial(
+                self._converse, lambda: dialled(self._http, address.http), RaftFrame, peer_id, self._exchange_raft
             )
-            streams.create_task(
-                self._keep_up(lambda: self._converse(stub.Beats(), Beat, peer_id, self._exchange_beats))
-            )
+            for converse in (calls, beats, raft):
+                lines.create_task(self._keep_up(converse))
 
     async def _keep_up(self, converse: Callable[[], Awaitable[None]]) -> None:
         """Begin one conversation after the other, sooner after one that was long."""
@@ -262,22 +215,20 @@ class GrpcTransport(PeerServicer):
 
     async def _converse(
         self,
-        call: "grpc.aio.StreamStreamCall[Message, Message]",
+        opened: Callable[[], AbstractAsyncContextManager[Stream[Message]]],
         kind: type[Message],
         peer_id: str,
         live: Callable[[Line[Message]], Awaitable[None]],
     ) -> None:
         """One stream's life, from the dialling end."""
-        try:
+        async with opened() as stream:
             async with asyncio.timeout(HELLO_TIMEOUT_S):
-                await call.write(kind(hello=self._hello(peer_id)))
-                first = await next_message(call, kind)
+                await stream.write(kind(hello=self._hello(peer_id)))
+                first = await next_message(stream, kind)
             if first is None:
                 return
             self._check(first.hello, expected_id=peer_id)
-            await self._live(Line(kind, peer_id, boot_of(first.hello), call), live)
-        finally:
-            call.cancel()
+            await self._live(Line(kind, peer_id, boot_of(first.hello), stream), live)
 
     async def _live(self, line: Line[Message], live: Callable[[Line[Message]], Awaitable[None]]) -> None:
         """A line's life, unless something newer has come while the hellos were on their way."""
@@ -292,9 +243,15 @@ class GrpcTransport(PeerServicer):
         finally:
             del self._lines[line]
 
-    async def _exchange_frames(self, line: Line[Frame]) -> None:
-        handler = self._told
-        session = GrpcSession(line)
+    async def _exchange_requests(self, line: Line[Frame]) -> None:
+        assert self._requests is not None, "a stream came before the transport was started"
+        await self._exchange(line, self._requests)
+
+    async def _exchange_raft(self, line: Line[RaftFrame]) -> None:
+        await self._exchange(line, self._told)
+
+    async def _exchange(self, line: Line[FrameKind], handler: SessionHandler[FrameKind]) -> None:
+        session = LineSession(line)
         handler.session_began(session)
         try:
             await self._listen(line, lambda frame: handler.frame_received(session, frame))
@@ -312,7 +269,7 @@ class GrpcTransport(PeerServicer):
             if self._beat_senders.get(line.peer_id) is sender:
                 del self._beat_senders[line.peer_id]
 
-    def _beat_received(self, handler: SessionHandler, line: Line[Beat], beat: Beat) -> None:
+    def _beat_received(self, handler: RaftHandler, line: Line[Beat], beat: Beat) -> None:
         self._boots.beat_heard(line.peer_id, line.boot, beat)
         handler.beat_received(line.peer_id, beat)
 
@@ -331,9 +288,16 @@ class GrpcTransport(PeerServicer):
                 tell(message)
 
     @property
-    def _told(self) -> SessionHandler:
-        assert self._handler is not None, "a stream came before the transport was started"
-        return self._handler
+    def _told(self) -> RaftHandler:
+        assert self._raft is not None, "a stream came before the transport was started"
+        return self._raft
+
+    @property
+    def _http(self) -> ClientSession:
+        """Made with the first socket, for it wants a running loop."""
+        if self._client is None:
+            self._client = socket_client()
+        return self._client
 
     def _hello(self, peer_id: str) -> Hello:
         hello = Hello(cluster_id=self._cluster_id(), node_id=self._node_id, target_node_id=peer_id)
@@ -366,10 +330,12 @@ class GrpcTransport(PeerServicer):
                 line.ended.set()
 
 
-async def next_message(stream: Stream[Message], kind: type[Message]) -> Message | None:
-    """The next message; None when the stream has ended, in whatever way."""
+@asynccontextmanager
+async def cancelled(
+    call: "grpc.aio.StreamStreamCall[Message, Message]",
+) -> "AsyncIterator[grpc.aio.StreamStreamCall[Message, Message]]":
+    """A call that is over when the block is left."""
     try:
-        message = await stream.read()
-    except STREAM_ERRORS:
-        return None
-    return message if isinstance(message, kind) else None
+        yield call
+    finally:
+        call.cancel()
