@@ -15,7 +15,7 @@ from ...gossip.wire import decode_member
 from ...ring.topology import SYSTEM_GROUP, InvalidTopology, Topology, group_of_partition
 from ..known_members import MEMBER_PREFIX, MEMBERS_PER_SCAN, KnownMembers
 from ..peers.heard import HEARD_PREFIX, Heard, stored_heard
-from ..topology_store import TOPOLOGY_KEY, stored_topology
+from ..topology_store import FOUNDING_KEY, TOPOLOGY_KEY, stored_topology
 from .engine import Engine, EngineDamaged, EngineFailed, Row, WriteBatch, prefix_end
 from .envelope import Damaged, unseal
 from .folder import DataFolder, FolderError, Identity, make_folder, sync_folder, two_clusters, unusable, write_durably
@@ -95,6 +95,7 @@ def _loss_against(position: Position, mark: Reading | MarkLost) -> Loss | None:
 def _loss_of_records(engine: Engine, cluster_id: str) -> Loss | None:
     """What a start reads must be readable; an adopted topology must be there, unless the engine waits for it anew."""
     topology, reborn = stored_topology(engine, TOPOLOGY_KEY), stored_reborn(engine)
+    stored_topology(engine, FOUNDING_KEY)
     KnownMembers(engine, _nothing_to_sync).load()
     stored_heard(engine)
     if topology is None and reborn is None and cluster_id:

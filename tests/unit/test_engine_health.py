@@ -26,7 +26,7 @@ from ringhold.node.storage.memory import MemoryEngine
 from ringhold.node.storage.numbered import BATCH_KEY, NumberedEngine
 from ringhold.node.storage.opening import ENGINES, open_engine
 from ringhold.node.storage.reborn import REBORN_KEY, Reborn, stored_reborn
-from ringhold.node.topology_store import TOPOLOGY_KEY
+from ringhold.node.topology_store import FOUNDING_KEY, TOPOLOGY_KEY
 from ringhold.ring.placement import found
 from ringhold.ring.topology import Topology
 
@@ -430,7 +430,7 @@ def test_a_crash_on_the_way_to_a_new_engine_is_made_good(
 
 def test_a_damaged_record_of_the_node_itself_is_a_loss(disk: Disk) -> None:
     """A flipped bit that the engine does not see: the checksum of the record does."""
-    for key in (TOPOLOGY_KEY, member_key("n0001"), REBORN_KEY, BATCH_KEY):
+    for key in (TOPOLOGY_KEY, FOUNDING_KEY, member_key("n0001"), REBORN_KEY, BATCH_KEY):
         shutil.rmtree(disk.path)
         disk.live(belonging_to(CLUSTER))
         engine = open_engine(disk.kind, disk.engine)
