@@ -9,12 +9,13 @@ from collections.abc import Callable
 
 from ..api.errors import Overloaded, Unavailable
 from ..gossip.member import Member, MemberState
+from ..ring.changes import TopologyChange
 from ..ring.topology import SYSTEM_GROUP, InvalidTopology, NodeRecord, NodeState, Topology
 from .clock import Clock
 from .consensus.groups import Groups
 from .consensus.tickets import AnchorOutOfRange, Deposed, NotLeader
 from .founding import EventLog
-from .machine.topology_machine import ChangeKind, ChangeNode, TopologyMachine, TopologyOutcome, TopologyVerdict
+from .machine.topology_machine import TopologyMachine, TopologyOutcome, TopologyVerdict, encode_change
 from .topology_store import TopologyStore
 
 RETRY_S = 0.2
@@ -76,7 +77,7 @@ class Admission:
             if not self._groups.leads(SYSTEM_GROUP):
                 return False
             try:
-                await self._admit(newcomer, topology.epoch)
+                await self._admit(newcomer, topology)
             except InvalidTopology as error:
                 self._refuse(newcomer, str(error))
             except (NotLeader, AnchorOutOfRange, Deposed, Overloaded, Unavailable, TimeoutError):
@@ -104,15 +105,15 @@ class Admission:
                 return member
         return None
 
-    async def _admit(self, member: Member, epoch: int) -> None:
+    async def _admit(self, member: Member, topology: Topology) -> None:
         """Raises InvalidTopology if the topology can't hold the member, TimeoutError, and what `Groups.propose` raises.
 
         A command that finds another epoch has changed nothing: the caller looks at the topology again.
         """
-        change = ChangeNode(ChangeKind.ADD_NODE, epoch, joining_record(member))
+        change = TopologyChange.between(topology, topology.with_node(joining_record(member)))
         anchor_ms = self._groups.log_time_ms(SYSTEM_GROUP)
         async with asyncio.timeout(PROPOSAL_S_MAX):
-            applied = await self._groups.propose(SYSTEM_GROUP, change.encode(), anchor_ms)
+            applied = await self._groups.propose(SYSTEM_GROUP, encode_change(change), anchor_ms)
         outcome = TopologyOutcome.decode(applied.outcome)
         if outcome.verdict is TopologyVerdict.REFUSED:
             raise InvalidTopology(outcome.message)

@@ -49,7 +49,7 @@ def found(
     The system group has 5, 3 or 1 voters, no more than a partition has replicas. Raises InvalidTopology.
     """
     members = tuple(sorted((_normal(node) for node in nodes), key=attrgetter("id")))
-    voters = max(count for count in SYSTEM_VOTER_COUNTS if count <= max(1, min(replication_factor, len(members))))
+    voters = system_voter_count(replication_factor, members)
     return Topology(
         cluster_name=cluster_name,
         cluster_id=cluster_id,
@@ -61,6 +61,12 @@ def found(
         targets=place(members, partitions, replication_factor),
         system_voters=place(members, 1, voters)[0],
     )
+
+
+def system_voter_count(replication_factor: int, nodes: Sequence[NodeRecord]) -> int:
+    """How many voters the system group has: 5, 3 or 1, no more than a partition has replicas."""
+    replicas = min(replication_factor, sum(node.state in ELIGIBLE for node in nodes))
+    return max(count for count in SYSTEM_VOTER_COUNTS if count <= max(1, replicas))
 
 
 def _replicas(

@@ -30,6 +30,9 @@ WEIGHT_MAX = 256
 Targets: TypeAlias = tuple[tuple[str, ...], ...]
 """Node ids by partition, the preferred leader's first."""
 
+Moving: TypeAlias = tuple[tuple[int, tuple[str, ...]], ...]
+"""(group, ids of the nodes that may hold it beside its targets), ascending by group."""
+
 Described = TypeVar("Described")
 
 
@@ -61,6 +64,8 @@ def partition_of_group(group: int) -> int:
 class NodeRecord:
     """A node as the cluster has agreed on it. `host` and `zone` are the machine and the place it fails with.
 
+    A `cordoned` node keeps the replicas that it has and gets no others.
+
     Raises InvalidTopology for texts that are empty (`host` and `zone` may be), too long or unprintable, and for a
     weight outside 1 to `WEIGHT_MAX`.
     """
@@ -73,6 +78,7 @@ class NodeRecord:
     zone: str
     weight: int
     state: NodeState
+    cordoned: bool = False
 
     def __post_init__(self) -> None:
         for what in ("id", "name", "grpc_address", "http_address"):
@@ -85,6 +91,8 @@ class NodeRecord:
 @dataclass(frozen=True, slots=True)
 class Topology:
     """One epoch of the cluster: `nodes` ascending by id, `targets` with one entry for each partition.
+
+    `moving` are the groups whose replicas are not known to be where they should be: where they were until all are.
 
     Raises InvalidTopology for whatever contradicts itself: a number out of its range, nodes out of order, a name that
     two nodes bear (removed ones aside), targets that are missing, doubled or of a node that is not there.
@@ -99,6 +107,7 @@ class Topology:
     nodes: tuple[NodeRecord, ...]
     targets: Targets
     system_voters: tuple[str, ...]
+    moving: Moving = ()
 
     def __post_init__(self) -> None:
         _check_text("the cluster's name", self.cluster_name, characters_min=1)
@@ -120,6 +129,20 @@ class Topology:
         """The node that bears the name now (a removed one does no longer), None if there is none."""
         return next((n for n in self.nodes if n.name == name and n.state is not NodeState.REMOVED), None)
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether every replica is known to be where it should be, and nobody is on the way in or out."""
+        return not self.moving and all(node.state in _AT_REST for node in self.nodes)
+
+    def targets_of(self, group: int) -> tuple[str, ...]:
+        """The nodes that should hold the group, the preferred leader first."""
+        return self.system_voters if group == SYSTEM_GROUP else self.targets[partition_of_group(group)]
+
+    @property
+    def groups(self) -> range:
+        """The system group, and one group for each partition."""
+        return range(self.partitions + 1)
+
     def with_node(self, node: NodeRecord) -> "Topology":
         """The next epoch, with the node added, or in the place of the one with its id."""
         others = [other for other in self.nodes if other.id != node.id]
@@ -140,6 +163,7 @@ class Topology:
             "nodes": [asdict(node) for node in self.nodes],
             "targets": [[position[node_id] for node_id in replicas] for replicas in self.targets],
             "system_voters": [position[node_id] for node_id in self.system_voters],
+            "moving": [[group, [position[node_id] for node_id in holders]] for group, holders in self.moving],
         }
         return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
 
@@ -158,9 +182,11 @@ class Topology:
             nodes=nodes,
             targets=tuple(_ids(replicas, nodes) for replicas in _array(topology["targets"], "targets")),
             system_voters=_ids(topology["system_voters"], nodes),
+            moving=tuple(_moving(pair, nodes) for pair in _array(topology["moving"], "moving")),
         )
 
 
+_AT_REST = (NodeState.NORMAL, NodeState.REMOVED)
 _NODE_FIELDS = tuple(field.name for field in fields(NodeRecord))
 _TOPOLOGY_FIELDS = tuple(field.name for field in fields(Topology))
 
@@ -202,6 +228,16 @@ def _check_targets(topology: Topology) -> None:
         _check_range("the number of a partition's replicas", len(replicas), 1, topology.replication_factor)
         _check_replicas(replicas, known)
     _check_replicas(topology.system_voters, known)
+    _check_moving(topology, known)
+
+
+def _check_moving(topology: Topology, known: set[str]) -> None:
+    groups = [group for group, _ in topology.moving]
+    if groups != sorted(set(groups)):
+        raise InvalidTopology("the groups that move are not in ascending order, each once")
+    for group, holders in topology.moving:
+        _check_range("a group that moves", group, SYSTEM_GROUP, topology.partitions)
+        _check_replicas(holders, known)
 
 
 def _check_replicas(replicas: Sequence[str], known: set[str]) -> None:
@@ -213,7 +249,7 @@ def _check_replicas(replicas: Sequence[str], known: set[str]) -> None:
 def _check_size(topology: Topology) -> None:
     """What can be made can be read back: a bound on the bytes of JSON, where a character takes 12 at most."""
     characters = sum(len(text) for node in topology.nodes for text in astuple(node) if isinstance(text, str))
-    replicas = sum(map(len, topology.targets))
+    replicas = sum(map(len, topology.targets)) + sum(len(holders) + 3 for _, holders in topology.moving)
     bound = 10_000 + 12 * characters + 200 * len(topology.nodes) + 5 * replicas + 3 * topology.partitions
     if bound > TOPOLOGY_BYTES_MAX:
         raise InvalidTopology(f"the topology may take {bound} bytes, at most {TOPOLOGY_BYTES_MAX} are allowed")
@@ -245,7 +281,15 @@ def _node(value: object) -> NodeRecord:
         zone=_text(node["zone"], "zone"),
         weight=_integer(node["weight"], "weight"),
         state=_state(_text(node["state"], "state")),
+        cordoned=_typed(node["cordoned"], bool, "cordoned"),
     )
+
+
+def _moving(value: object, nodes: Sequence[NodeRecord]) -> tuple[int, tuple[str, ...]]:
+    pair = _array(value, "a group that moves")
+    if len(pair) != 2:
+        raise InvalidTopology("a group that moves is not a pair")
+    return _integer(pair[0], "a group"), _ids(pair[1], nodes)
 
 
 def _state(text: str) -> NodeState:

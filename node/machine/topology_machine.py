@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from ...api.proto.ringhold.storage.v1.records_pb2 import GroupState, LogEntry, Row
+from ...ring.changes import TopologyChange
 from ...ring.topology import SYSTEM_GROUP, InvalidTopology, NodeRecord, NodeState, Topology
 from ..keyspace import row_key
 from ..replica_record import put_founding_replica
@@ -24,15 +25,8 @@ COMMAND_VERSION = 1
 TOPOLOGY_KEY = b"topology"
 
 _ROW_KEY = row_key(SYSTEM_GROUP, TOPOLOGY_KEY)
-_COMMAND_FIELDS = {"version", "kind", "epoch", "node"}
-_NODE_TYPES = {field.name: int if field.name == "weight" else str for field in fields(NodeRecord)}
-
-
-class ChangeKind(StrEnum):
-    """What a command does to its node. `ADD_NODE` wants an id that is new, `UPDATE_NODE` one that is there."""
-
-    ADD_NODE = "add_node"
-    UPDATE_NODE = "update_node"
+_COMMAND_FIELDS = {"version", *(field.name for field in fields(TopologyChange))}
+_NODE_TYPES = {field.name: {"weight": int, "cordoned": bool}.get(field.name, str) for field in fields(NodeRecord)}
 
 
 class TopologyVerdict(StrEnum):
@@ -43,29 +37,26 @@ class TopologyVerdict(StrEnum):
     REFUSED = "refused"
 
 
-@dataclass(frozen=True, slots=True)
-class ChangeNode:
-    """Put `node` into the topology, if that is still at `epoch`.
+def encode_change(change: TopologyChange) -> bytes:
+    """A command for the log: UTF-8 JSON {"version": 1, field of TopologyChange: value, ...}."""
+    command = {"version": COMMAND_VERSION, **asdict(change)}
+    return json.dumps(command, sort_keys=True, separators=(",", ":")).encode()
 
-    In the log: UTF-8 JSON {"version": 1, "kind": …, "epoch": …, "node": {field: value, …}}.
-    """
 
-    kind: ChangeKind
-    epoch: int
-    node: NodeRecord
-
-    def encode(self) -> bytes:
-        command = {"version": COMMAND_VERSION, "kind": self.kind, "epoch": self.epoch, "node": asdict(self.node)}
-        return json.dumps(command, sort_keys=True, separators=(",", ":")).encode()
-
-    @staticmethod
-    def decode(encoded: bytes) -> "ChangeNode":
-        """Raises UnknownCommand. A leader calls it before it appends a command."""
-        command = _command(encoded)
-        kind, epoch = command["kind"], command["epoch"]
-        if kind not in tuple(ChangeKind) or type(epoch) is not int:
-            raise UnknownCommand("a topology command of an unknown kind")
-        return ChangeNode(ChangeKind(kind), epoch, _node(command["node"]))
+def decode_change(encoded: bytes) -> TopologyChange:
+    """The inverse of `encode_change`. Raises UnknownCommand. A leader calls it before it appends a command."""
+    command = _command(encoded)
+    try:
+        return TopologyChange(
+            epoch=_number(command["epoch"]),
+            replication_factor=_number(command["replication_factor"]),
+            nodes=tuple(_node(node) for node in command["nodes"]),
+            targets=tuple((_number(partition), _ids(ids)) for partition, ids in command["targets"]),
+            system_voters=_ids(command["system_voters"]),
+            moving=tuple((_number(group), _ids(ids)) for group, ids in command["moving"]),
+        )
+    except (TypeError, ValueError) as error:
+        raise UnknownCommand(f"a topology command of an unknown form: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +78,7 @@ class TopologyOutcome:
 
 
 class TopologyMachine:
-    """Applies changes of nodes to the topology. `state` is taken over and changed in place.
+    """Applies changes to the topology. `state` is taken over and changed in place.
 
     `on_written` is called whenever `written` is: `topology` may be newer then, and this node may tell of it.
     """
@@ -103,7 +94,7 @@ class TopologyMachine:
 
     def apply(self, index: int, entry: LogEntry, staged: Staged) -> list[bytes]:
         """Encoded TopologyOutcome per command. The contract is on `Machine`."""
-        commands = [ChangeNode.decode(encoded) for encoded in entry.commands]
+        commands = [decode_change(encoded) for encoded in entry.commands]
         before = self.topology
         advance(self.state, index, entry)
         outcomes = [self._change(command).encode() for command in commands]
@@ -118,16 +109,12 @@ class TopologyMachine:
         if self._on_written is not None:
             self._on_written()
 
-    def _change(self, command: ChangeNode) -> TopologyOutcome:
+    def _change(self, change: TopologyChange) -> TopologyOutcome:
         epoch = self.topology.epoch
-        if command.epoch != epoch:
+        if change.epoch != epoch:
             return TopologyOutcome(TopologyVerdict.OTHER_EPOCH, epoch)
-        known = self.topology.node(command.node.id) is not None
-        if known is not (command.kind is ChangeKind.UPDATE_NODE):
-            message = f"the node {command.node.id} is {'there already' if known else 'not there'}"
-            return TopologyOutcome(TopologyVerdict.REFUSED, epoch, message)
         try:
-            self.topology = self.topology.with_node(command.node)
+            self.topology = change.applied_to(self.topology)
         except InvalidTopology as error:
             return TopologyOutcome(TopologyVerdict.REFUSED, epoch, str(error))
         self.state.revision += 1
@@ -170,9 +157,19 @@ def _command(encoded: bytes) -> dict[str, Any]:
 
 
 def _node(described: object) -> NodeRecord:
+    """Raises ValueError."""
     if not isinstance(described, dict) or {name: type(value) for name, value in described.items()} != _NODE_TYPES:
-        raise UnknownCommand("a topology command with an unknown form of node")
-    try:
-        return NodeRecord(**{**described, "state": NodeState(described["state"])})
-    except ValueError as error:
-        raise UnknownCommand(f"a topology command with an invalid node: {error}") from error
+        raise ValueError("its nodes are of another form")
+    return NodeRecord(**{**described, "state": NodeState(described["state"])})
+
+
+def _number(value: object) -> int:
+    if type(value) is not int:
+        raise TypeError("not a number")
+    return value
+
+
+def _ids(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise TypeError("not a list of node ids")
+    return tuple(value)

@@ -33,7 +33,7 @@ from ringhold.node.consensus.tickets import AnchorOutOfRange, Applied
 from ringhold.node.formation import FormationState, Found, decide, seeds_hash
 from ringhold.node.founding import node_record
 from ringhold.node.machine.queries import QuerySpec
-from ringhold.node.machine.topology_machine import ChangeKind, ChangeNode, TopologyMachine
+from ringhold.node.machine.topology_machine import TopologyMachine, encode_change
 from ringhold.node.replica_record import HEALTHY
 from ringhold.node.router import check_in_window
 from ringhold.node.shards import Shards
@@ -41,6 +41,7 @@ from ringhold.node.storage.engine import WriteBatch
 from ringhold.node.storage.envelope import seal
 from ringhold.node.storage.memory import MemoryEngine
 from ringhold.node.topology_store import TopologyStore
+from ringhold.ring.changes import TopologyChange
 from ringhold.ring.placement import found
 from ringhold.ring.topology import SYSTEM_GROUP, NodeState
 
@@ -128,7 +129,7 @@ def test_a_committed_admission_is_told_after_a_restart() -> None:
         running = asyncio.ensure_future(groups.run())
         await until(lambda: groups.leads(SYSTEM_GROUP))
         newcomer = replace(node_record(empty("b", 0)), state=NodeState.JOINING)
-        command = ChangeNode(ChangeKind.ADD_NODE, 1, newcomer).encode()
+        command = encode_change(TopologyChange.between(store.known, store.known.with_node(newcomer)))
         await groups.propose(SYSTEM_GROUP, command, groups.log_time_ms(SYSTEM_GROUP))
         assert store.known.epoch == 1
         admission = Admission(groups, store, tuple, clock, say_nothing)

@@ -19,10 +19,11 @@ from ringhold.node.admission import Admission, joining_record
 from ringhold.node.consensus.groups import Groups
 from ringhold.node.consensus.tickets import AnchorOutOfRange, NotLeader
 from ringhold.node.machine.machine import Machine
-from ringhold.node.machine.topology_machine import ChangeKind, ChangeNode, TopologyMachine, load_topology
+from ringhold.node.machine.topology_machine import TopologyMachine, encode_change, load_topology
 from ringhold.node.storage.memory import MemoryEngine
 from ringhold.node.supervisor import Supervisor
 from ringhold.node.topology_store import TopologyStore
+from ringhold.ring.changes import TopologyChange
 from ringhold.ring.placement import found
 from ringhold.ring.topology import SYSTEM_GROUP, NodeState
 
@@ -218,8 +219,9 @@ async def test_a_command_that_finds_another_epoch_is_made_anew() -> None:
             proposed += 1
             if proposed == 1:
                 assert node.admission.topology is not None
-                other = ChangeNode(ChangeKind.ADD_NODE, node.admission.topology.epoch, joining_record(member("other")))
-                propose(group, other.encode(), anchor_ms)
+                present = node.admission.topology
+                other = TopologyChange.between(present, present.with_node(joining_record(member("other"))))
+                propose(group, encode_change(other), anchor_ms)
             return propose(group, command, anchor_ms)
 
         node.groups.propose = overtaken  # type: ignore[method-assign, assignment]

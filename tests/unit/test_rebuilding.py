@@ -19,7 +19,7 @@ from ringhold.node.consensus.applying import SliceConfig
 from ringhold.node.consensus.groups import Groups, GroupsConfig
 from ringhold.node.consensus.states import LogBounds
 from ringhold.node.consensus.tickets import NotLeader
-from ringhold.node.machine.topology_machine import ChangeKind, ChangeNode, TopologyMachine
+from ringhold.node.machine.topology_machine import TopologyMachine, encode_change
 from ringhold.node.peers.transport import SessionEnded
 from ringhold.node.replica_record import HEALTHY, load_record
 from ringhold.node.snapshots import chunks
@@ -27,6 +27,7 @@ from ringhold.node.snapshots.chunks import KINDS
 from ringhold.node.snapshots.source import VIEW_KEPT_S
 from ringhold.node.storage.engine import Engine, EngineFailed, Row, WriteBatch
 from ringhold.node.storage.memory import MemoryEngine
+from ringhold.ring.changes import TopologyChange
 from ringhold.ring.topology import SYSTEM_GROUP
 
 CONFIG = GroupsConfig(slices=SliceConfig(drop_min=8), log=LogBounds(entries_max=20))
@@ -327,8 +328,9 @@ async def test_the_topology_comes_by_snapshot_too() -> None:
         for number in range(40):
             machine = groups.machine(SYSTEM_GROUP)
             assert isinstance(machine, TopologyMachine)
-            change = ChangeNode(ChangeKind.ADD_NODE, machine.topology.epoch, node_record(f"more-{number}"))
-            await groups.propose(SYSTEM_GROUP, change.encode(), groups.log_time_ms(SYSTEM_GROUP))
+            present = machine.topology
+            change = TopologyChange.between(present, present.with_node(node_record(f"more-{number}")))
+            await groups.propose(SYSTEM_GROUP, encode_change(change), groups.log_time_ms(SYSTEM_GROUP))
             await pass_time(0.05)
         nodes.restart("n3")
         await reached(nodes.settled)

@@ -21,9 +21,9 @@ from ringhold.ring.topology import (
 FOUNDED = found("demo", "c1", 4, 2, node_records(3))
 
 CANONICAL = (
-    b'{"cluster_id":"c1","cluster_name":"demo","epoch":1,"feature_level":1,"nodes":['
-    b'{"grpc_address":"a:50051","host":"a","http_address":"a:50052","id":"a","name":"name-a","state":"NORMAL",'
-    b'"weight":1,"zone":""}],"partitions":2,"replication_factor":3,"system_voters":[0],"targets":[[0],[0]]}'
+    b'{"cluster_id":"c1","cluster_name":"demo","epoch":1,"feature_level":1,"moving":[],"nodes":['
+    b'{"cordoned":false,"grpc_address":"a:50051","host":"a","http_address":"a:50052","id":"a","name":"name-a",'
+    b'"state":"NORMAL","weight":1,"zone":""}],"partitions":2,"replication_factor":3,"system_voters":[0],"targets":[[0],[0]]}'
 )
 
 
@@ -132,8 +132,13 @@ def test_wrong_nodes_are_refused(change: dict[str, Any]) -> None:
         CANONICAL.replace(b"[[0],[0]]", b"[[0],[1]]"),
         CANONICAL.replace(b"[[0],[0]]", b"[[0],[-1]]"),
         CANONICAL.replace(b"[[0],[0]]", b"[0,0]"),
+        CANONICAL.replace(b'"cordoned":false', b'"cordoned":0'),
+        CANONICAL.replace(b'"moving":[]', b'"moving":[[1]]'),
+        CANONICAL.replace(b'"moving":[]', b'"moving":[[1,[0,0]]]'),
+        CANONICAL.replace(b'"moving":[]', b'"moving":[[3,[0]]]'),
+        CANONICAL.replace(b'"moving":[]', b'"moving":[[1,[0]],[0,[0]]]'),
     ],
-    ids=range(17),
+    ids=range(22),
 )
 def test_other_bytes_are_refused(document: bytes) -> None:
     """Bytes that no topology was written as are refused, whatever is wrong with them."""

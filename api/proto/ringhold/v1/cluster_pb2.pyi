@@ -29,6 +29,14 @@ class ReplicaHealth(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REPLICA_HEALTH_DAMAGED: _ClassVar[ReplicaHealth]
     REPLICA_HEALTH_INSTALLING: _ClassVar[ReplicaHealth]
     REPLICA_HEALTH_GONE: _ClassVar[ReplicaHealth]
+
+class MoveStep(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MOVE_STEP_UNSPECIFIED: _ClassVar[MoveStep]
+    MOVE_STEP_WAITING: _ClassVar[MoveStep]
+    MOVE_STEP_COPYING: _ClassVar[MoveStep]
+    MOVE_STEP_REMOVING: _ClassVar[MoveStep]
+    MOVE_STEP_UNKNOWN: _ClassVar[MoveStep]
 NODE_STATE_UNSPECIFIED: NodeState
 NODE_STATE_JOINING: NodeState
 NODE_STATE_NORMAL: NodeState
@@ -43,9 +51,14 @@ REPLICA_HEALTH_UNSPECIFIED: ReplicaHealth
 REPLICA_HEALTH_DAMAGED: ReplicaHealth
 REPLICA_HEALTH_INSTALLING: ReplicaHealth
 REPLICA_HEALTH_GONE: ReplicaHealth
+MOVE_STEP_UNSPECIFIED: MoveStep
+MOVE_STEP_WAITING: MoveStep
+MOVE_STEP_COPYING: MoveStep
+MOVE_STEP_REMOVING: MoveStep
+MOVE_STEP_UNKNOWN: MoveStep
 
 class Node(_message.Message):
-    __slots__ = ("id", "name", "grpc_address", "http_address", "host", "zone", "weight", "state", "liveness")
+    __slots__ = ("id", "name", "grpc_address", "http_address", "host", "zone", "weight", "state", "liveness", "cordoned")
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     GRPC_ADDRESS_FIELD_NUMBER: _ClassVar[int]
@@ -55,6 +68,7 @@ class Node(_message.Message):
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     LIVENESS_FIELD_NUMBER: _ClassVar[int]
+    CORDONED_FIELD_NUMBER: _ClassVar[int]
     id: str
     name: str
     grpc_address: str
@@ -64,7 +78,8 @@ class Node(_message.Message):
     weight: int
     state: NodeState
     liveness: Liveness
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., grpc_address: _Optional[str] = ..., http_address: _Optional[str] = ..., host: _Optional[str] = ..., zone: _Optional[str] = ..., weight: _Optional[int] = ..., state: _Optional[_Union[NodeState, str]] = ..., liveness: _Optional[_Union[Liveness, str]] = ...) -> None: ...
+    cordoned: bool
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., grpc_address: _Optional[str] = ..., http_address: _Optional[str] = ..., host: _Optional[str] = ..., zone: _Optional[str] = ..., weight: _Optional[int] = ..., state: _Optional[_Union[NodeState, str]] = ..., liveness: _Optional[_Union[Liveness, str]] = ..., cordoned: bool = ...) -> None: ...
 
 class Partition(_message.Message):
     __slots__ = ("replicas", "leader", "log_time_ms")
@@ -141,20 +156,118 @@ class UnhealthyReplica(_message.Message):
     def __init__(self, partition: _Optional[int] = ..., health: _Optional[_Union[ReplicaHealth, str]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class StatusResponse(_message.Message):
-    __slots__ = ("cluster_name", "cluster_id", "epoch", "nodes", "unavailable_partitions", "lost_partitions")
+    __slots__ = ("cluster_name", "cluster_id", "epoch", "nodes", "unavailable_partitions", "lost_partitions", "replication_factor", "is_settled", "moves")
     CLUSTER_NAME_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     NODES_FIELD_NUMBER: _ClassVar[int]
     UNAVAILABLE_PARTITIONS_FIELD_NUMBER: _ClassVar[int]
     LOST_PARTITIONS_FIELD_NUMBER: _ClassVar[int]
+    REPLICATION_FACTOR_FIELD_NUMBER: _ClassVar[int]
+    IS_SETTLED_FIELD_NUMBER: _ClassVar[int]
+    MOVES_FIELD_NUMBER: _ClassVar[int]
     cluster_name: str
     cluster_id: str
     epoch: int
     nodes: _containers.RepeatedCompositeFieldContainer[NodeStatus]
     unavailable_partitions: _containers.RepeatedScalarFieldContainer[int]
     lost_partitions: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, cluster_name: _Optional[str] = ..., cluster_id: _Optional[str] = ..., epoch: _Optional[int] = ..., nodes: _Optional[_Iterable[_Union[NodeStatus, _Mapping]]] = ..., unavailable_partitions: _Optional[_Iterable[int]] = ..., lost_partitions: _Optional[_Iterable[int]] = ...) -> None: ...
+    replication_factor: int
+    is_settled: bool
+    moves: _containers.RepeatedCompositeFieldContainer[Move]
+    def __init__(self, cluster_name: _Optional[str] = ..., cluster_id: _Optional[str] = ..., epoch: _Optional[int] = ..., nodes: _Optional[_Iterable[_Union[NodeStatus, _Mapping]]] = ..., unavailable_partitions: _Optional[_Iterable[int]] = ..., lost_partitions: _Optional[_Iterable[int]] = ..., replication_factor: _Optional[int] = ..., is_settled: bool = ..., moves: _Optional[_Iterable[_Union[Move, _Mapping]]] = ...) -> None: ...
+
+class Move(_message.Message):
+    __slots__ = ("partition", "adding", "removing", "step", "bytes_done", "bytes_total")
+    PARTITION_FIELD_NUMBER: _ClassVar[int]
+    ADDING_FIELD_NUMBER: _ClassVar[int]
+    REMOVING_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    BYTES_DONE_FIELD_NUMBER: _ClassVar[int]
+    BYTES_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    partition: int
+    adding: _containers.RepeatedScalarFieldContainer[str]
+    removing: _containers.RepeatedScalarFieldContainer[str]
+    step: MoveStep
+    bytes_done: int
+    bytes_total: int
+    def __init__(self, partition: _Optional[int] = ..., adding: _Optional[_Iterable[str]] = ..., removing: _Optional[_Iterable[str]] = ..., step: _Optional[_Union[MoveStep, str]] = ..., bytes_done: _Optional[int] = ..., bytes_total: _Optional[int] = ...) -> None: ...
+
+class ChangeRequest(_message.Message):
+    __slots__ = ("changes", "dry_run")
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    changes: _containers.RepeatedCompositeFieldContainer[Change]
+    dry_run: bool
+    def __init__(self, changes: _Optional[_Iterable[_Union[Change, _Mapping]]] = ..., dry_run: bool = ...) -> None: ...
+
+class Change(_message.Message):
+    __slots__ = ("decommission", "keep", "remove", "cordon", "uncordon", "replication_factor", "add")
+    DECOMMISSION_FIELD_NUMBER: _ClassVar[int]
+    KEEP_FIELD_NUMBER: _ClassVar[int]
+    REMOVE_FIELD_NUMBER: _ClassVar[int]
+    CORDON_FIELD_NUMBER: _ClassVar[int]
+    UNCORDON_FIELD_NUMBER: _ClassVar[int]
+    REPLICATION_FACTOR_FIELD_NUMBER: _ClassVar[int]
+    ADD_FIELD_NUMBER: _ClassVar[int]
+    decommission: str
+    keep: str
+    remove: str
+    cordon: str
+    uncordon: str
+    replication_factor: int
+    add: int
+    def __init__(self, decommission: _Optional[str] = ..., keep: _Optional[str] = ..., remove: _Optional[str] = ..., cordon: _Optional[str] = ..., uncordon: _Optional[str] = ..., replication_factor: _Optional[int] = ..., add: _Optional[int] = ...) -> None: ...
+
+class ChangeResponse(_message.Message):
+    __slots__ = ("epoch", "moves", "loads", "bytes", "seconds", "warnings")
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    MOVES_FIELD_NUMBER: _ClassVar[int]
+    LOADS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    moves: _containers.RepeatedCompositeFieldContainer[PlannedMove]
+    loads: _containers.RepeatedCompositeFieldContainer[NodeLoad]
+    bytes: int
+    seconds: float
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, epoch: _Optional[int] = ..., moves: _Optional[_Iterable[_Union[PlannedMove, _Mapping]]] = ..., loads: _Optional[_Iterable[_Union[NodeLoad, _Mapping]]] = ..., bytes: _Optional[int] = ..., seconds: _Optional[float] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class PlannedMove(_message.Message):
+    __slots__ = ("partition", "adding", "removing", "bytes")
+    PARTITION_FIELD_NUMBER: _ClassVar[int]
+    ADDING_FIELD_NUMBER: _ClassVar[int]
+    REMOVING_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    partition: int
+    adding: _containers.RepeatedScalarFieldContainer[str]
+    removing: _containers.RepeatedScalarFieldContainer[str]
+    bytes: int
+    def __init__(self, partition: _Optional[int] = ..., adding: _Optional[_Iterable[str]] = ..., removing: _Optional[_Iterable[str]] = ..., bytes: _Optional[int] = ...) -> None: ...
+
+class NodeLoad(_message.Message):
+    __slots__ = ("name", "host", "zone", "replicas_before", "replicas_after", "leaders_before", "leaders_after", "bytes_before", "bytes_after")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    ZONE_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_AFTER_FIELD_NUMBER: _ClassVar[int]
+    LEADERS_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    LEADERS_AFTER_FIELD_NUMBER: _ClassVar[int]
+    BYTES_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    BYTES_AFTER_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    host: str
+    zone: str
+    replicas_before: int
+    replicas_after: int
+    leaders_before: int
+    leaders_after: int
+    bytes_before: int
+    bytes_after: int
+    def __init__(self, name: _Optional[str] = ..., host: _Optional[str] = ..., zone: _Optional[str] = ..., replicas_before: _Optional[int] = ..., replicas_after: _Optional[int] = ..., leaders_before: _Optional[int] = ..., leaders_after: _Optional[int] = ..., bytes_before: _Optional[int] = ..., bytes_after: _Optional[int] = ...) -> None: ...
 
 class ScrubRequest(_message.Message):
     __slots__ = ("node", "bytes_per_s")

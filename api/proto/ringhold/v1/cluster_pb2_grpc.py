@@ -49,6 +49,11 @@ class ClusterStub(object):
                 request_serializer=ringhold_dot_api_dot_proto_dot_ringhold_dot_v1_dot_cluster__pb2.ExplainRequest.SerializeToString,
                 response_deserializer=ringhold_dot_api_dot_proto_dot_ringhold_dot_v1_dot_cluster__pb2.ExplainResponse.FromString,
                 _registered_method=True)
+        self.Change = channel.unary_unary(
+                '/ringhold.v1.Cluster/Change',
+                request_serializer=ringhold_dot_api_dot_proto_dot_ringhold_dot_v1_dot_cluster__pb2.ChangeRequest.SerializeToString,
+                response_deserializer=ringhold_dot_api_dot_proto_dot_ringhold_dot_v1_dot_cluster__pb2.ChangeResponse.FromString,
+                _registered_method=True)
         self.Scrub = channel.unary_stream(
                 '/ringhold.v1.Cluster/Scrub',
                 request_serializer=ringhold_dot_api_dot_proto_dot_ringhold_dot_v1_dot_cluster__pb2.ScrubRequest.SerializeToString,
@@ -80,6 +85,13 @@ class ClusterServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Change(self, request, context):
+        """Changes what the cluster is made of, or tells what a change would do. Returns once it is decided; replicas move after.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Scrub(self, request, context):
         """Has this node read all that it has stored and compare the checksums; one at a time. Ends with the call.
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
@@ -105,6 +117,11 @@ def add_ClusterServicer_to_server(servicer, server):
                     servicer.Explain,
                     request_deserializer=ringhold_dot_api_dot_proto_dot_ringhold_dot_v1_dot_cluster__pb2.ExplainRequest.FromString,
                     response_serializer=ringhold_dot_api_dot_proto_dot_ringhold_dot_v1_dot_cluster__pb2.ExplainResponse.SerializeToString,
+            ),
+            'Change': grpc.unary_unary_rpc_method_handler(
+                    servicer.Change,
+                    request_deserializer=ringhold_dot_api_dot_proto_dot_ringhold_dot_v1_dot_cluster__pb2.ChangeRequest.FromString,
+                    response_serializer=ringhold_dot_api_dot_proto_dot_ringhold_dot_v1_dot_cluster__pb2.ChangeResponse.SerializeToString,
             ),
             'Scrub': grpc.unary_stream_rpc_method_handler(
                     servicer.Scrub,
@@ -193,6 +210,33 @@ class Cluster(object):
             '/ringhold.v1.Cluster/Explain',
             ringhold_dot_api_dot_proto_dot_ringhold_dot_v1_dot_cluster__pb2.ExplainRequest.SerializeToString,
             ringhold_dot_api_dot_proto_dot_ringhold_dot_v1_dot_cluster__pb2.ExplainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Change(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ringhold.v1.Cluster/Change',
+            ringhold_dot_api_dot_proto_dot_ringhold_dot_v1_dot_cluster__pb2.ChangeRequest.SerializeToString,
+            ringhold_dot_api_dot_proto_dot_ringhold_dot_v1_dot_cluster__pb2.ChangeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -199,36 +199,52 @@ class StoredRow(_message.Message):
     def __init__(self, key: _Optional[bytes] = ..., value: _Optional[bytes] = ...) -> None: ...
 
 class Request(_message.Message):
-    __slots__ = ("id", "timeout_ms", "read", "propose", "query", "describe")
+    __slots__ = ("id", "timeout_ms", "read", "propose", "query", "describe", "placement", "configure", "membership", "change")
     ID_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     READ_FIELD_NUMBER: _ClassVar[int]
     PROPOSE_FIELD_NUMBER: _ClassVar[int]
     QUERY_FIELD_NUMBER: _ClassVar[int]
     DESCRIBE_FIELD_NUMBER: _ClassVar[int]
+    PLACEMENT_FIELD_NUMBER: _ClassVar[int]
+    CONFIGURE_FIELD_NUMBER: _ClassVar[int]
+    MEMBERSHIP_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_FIELD_NUMBER: _ClassVar[int]
     id: int
     timeout_ms: int
     read: ReadRequest
     propose: ProposeRequest
     query: QueryRequest
     describe: DescribeRequest
-    def __init__(self, id: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., read: _Optional[_Union[ReadRequest, _Mapping]] = ..., propose: _Optional[_Union[ProposeRequest, _Mapping]] = ..., query: _Optional[_Union[QueryRequest, _Mapping]] = ..., describe: _Optional[_Union[DescribeRequest, _Mapping]] = ...) -> None: ...
+    placement: PlacementRequest
+    configure: ConfigureRequest
+    membership: MembershipRequest
+    change: ChangeTopologyRequest
+    def __init__(self, id: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., read: _Optional[_Union[ReadRequest, _Mapping]] = ..., propose: _Optional[_Union[ProposeRequest, _Mapping]] = ..., query: _Optional[_Union[QueryRequest, _Mapping]] = ..., describe: _Optional[_Union[DescribeRequest, _Mapping]] = ..., placement: _Optional[_Union[PlacementRequest, _Mapping]] = ..., configure: _Optional[_Union[ConfigureRequest, _Mapping]] = ..., membership: _Optional[_Union[MembershipRequest, _Mapping]] = ..., change: _Optional[_Union[ChangeTopologyRequest, _Mapping]] = ...) -> None: ...
 
 class Reply(_message.Message):
-    __slots__ = ("id", "read", "propose", "query", "describe", "failure")
+    __slots__ = ("id", "read", "propose", "query", "describe", "failure", "placement", "configure", "membership", "change")
     ID_FIELD_NUMBER: _ClassVar[int]
     READ_FIELD_NUMBER: _ClassVar[int]
     PROPOSE_FIELD_NUMBER: _ClassVar[int]
     QUERY_FIELD_NUMBER: _ClassVar[int]
     DESCRIBE_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
+    PLACEMENT_FIELD_NUMBER: _ClassVar[int]
+    CONFIGURE_FIELD_NUMBER: _ClassVar[int]
+    MEMBERSHIP_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_FIELD_NUMBER: _ClassVar[int]
     id: int
     read: ReadReply
     propose: ProposeReply
     query: QueryReply
     describe: DescribeReply
     failure: Failure
-    def __init__(self, id: _Optional[int] = ..., read: _Optional[_Union[ReadReply, _Mapping]] = ..., propose: _Optional[_Union[ProposeReply, _Mapping]] = ..., query: _Optional[_Union[QueryReply, _Mapping]] = ..., describe: _Optional[_Union[DescribeReply, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ...) -> None: ...
+    placement: PlacementReply
+    configure: ConfigureReply
+    membership: MembershipReply
+    change: ChangeTopologyReply
+    def __init__(self, id: _Optional[int] = ..., read: _Optional[_Union[ReadReply, _Mapping]] = ..., propose: _Optional[_Union[ProposeReply, _Mapping]] = ..., query: _Optional[_Union[QueryReply, _Mapping]] = ..., describe: _Optional[_Union[DescribeReply, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., placement: _Optional[_Union[PlacementReply, _Mapping]] = ..., configure: _Optional[_Union[ConfigureReply, _Mapping]] = ..., membership: _Optional[_Union[MembershipReply, _Mapping]] = ..., change: _Optional[_Union[ChangeTopologyReply, _Mapping]] = ...) -> None: ...
 
 class ReadRequest(_message.Message):
     __slots__ = ("group", "keys", "stale")
@@ -386,6 +402,100 @@ class ScrubState(_message.Message):
     damage: int
     is_running: bool
     def __init__(self, age_s: _Optional[float] = ..., bytes: _Optional[int] = ..., damage: _Optional[int] = ..., is_running: bool = ...) -> None: ...
+
+class PlacementRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class PlacementReply(_message.Message):
+    __slots__ = ("epoch", "settled", "groups", "bytes", "installing")
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    SETTLED_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    INSTALLING_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    settled: _containers.RepeatedScalarFieldContainer[int]
+    groups: _containers.RepeatedCompositeFieldContainer[GroupPlacement]
+    bytes: _containers.RepeatedScalarFieldContainer[int]
+    installing: _containers.RepeatedCompositeFieldContainer[InstallState]
+    def __init__(self, epoch: _Optional[int] = ..., settled: _Optional[_Iterable[int]] = ..., groups: _Optional[_Iterable[_Union[GroupPlacement, _Mapping]]] = ..., bytes: _Optional[_Iterable[int]] = ..., installing: _Optional[_Iterable[_Union[InstallState, _Mapping]]] = ...) -> None: ...
+
+class InstallState(_message.Message):
+    __slots__ = ("group", "bytes")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    group: int
+    bytes: int
+    def __init__(self, group: _Optional[int] = ..., bytes: _Optional[int] = ...) -> None: ...
+
+class GroupPlacement(_message.Message):
+    __slots__ = ("group", "configuration_index", "is_committed", "voters", "learners", "dispensable")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    CONFIGURATION_INDEX_FIELD_NUMBER: _ClassVar[int]
+    IS_COMMITTED_FIELD_NUMBER: _ClassVar[int]
+    VOTERS_FIELD_NUMBER: _ClassVar[int]
+    LEARNERS_FIELD_NUMBER: _ClassVar[int]
+    DISPENSABLE_FIELD_NUMBER: _ClassVar[int]
+    group: int
+    configuration_index: int
+    is_committed: bool
+    voters: _containers.RepeatedScalarFieldContainer[str]
+    learners: _containers.RepeatedScalarFieldContainer[str]
+    dispensable: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, group: _Optional[int] = ..., configuration_index: _Optional[int] = ..., is_committed: bool = ..., voters: _Optional[_Iterable[str]] = ..., learners: _Optional[_Iterable[str]] = ..., dispensable: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ConfigureRequest(_message.Message):
+    __slots__ = ("group", "epoch", "configuration_index", "add", "remove")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    CONFIGURATION_INDEX_FIELD_NUMBER: _ClassVar[int]
+    ADD_FIELD_NUMBER: _ClassVar[int]
+    REMOVE_FIELD_NUMBER: _ClassVar[int]
+    group: int
+    epoch: int
+    configuration_index: int
+    add: str
+    remove: str
+    def __init__(self, group: _Optional[int] = ..., epoch: _Optional[int] = ..., configuration_index: _Optional[int] = ..., add: _Optional[str] = ..., remove: _Optional[str] = ...) -> None: ...
+
+class ConfigureReply(_message.Message):
+    __slots__ = ("is_appended", "message")
+    IS_APPENDED_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    is_appended: bool
+    message: str
+    def __init__(self, is_appended: bool = ..., message: _Optional[str] = ...) -> None: ...
+
+class MembershipRequest(_message.Message):
+    __slots__ = ("group", "node_id", "replica_id")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
+    group: int
+    node_id: str
+    replica_id: int
+    def __init__(self, group: _Optional[int] = ..., node_id: _Optional[str] = ..., replica_id: _Optional[int] = ...) -> None: ...
+
+class MembershipReply(_message.Message):
+    __slots__ = ("is_removed", "configuration_index")
+    IS_REMOVED_FIELD_NUMBER: _ClassVar[int]
+    CONFIGURATION_INDEX_FIELD_NUMBER: _ClassVar[int]
+    is_removed: bool
+    configuration_index: int
+    def __init__(self, is_removed: bool = ..., configuration_index: _Optional[int] = ...) -> None: ...
+
+class ChangeTopologyRequest(_message.Message):
+    __slots__ = ("change",)
+    CHANGE_FIELD_NUMBER: _ClassVar[int]
+    change: bytes
+    def __init__(self, change: _Optional[bytes] = ...) -> None: ...
+
+class ChangeTopologyReply(_message.Message):
+    __slots__ = ("answer",)
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    answer: bytes
+    def __init__(self, answer: _Optional[bytes] = ...) -> None: ...
 
 class Failure(_message.Message):
     __slots__ = ("reason", "message", "metadata")
