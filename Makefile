@@ -13,6 +13,7 @@ SEEDS ?= 50
 CUTS ?= 2000
 ROUNDS ?= 200
 BENCH ?=
+DEMO_SCALE ?=
 DOCKER ?= docker
 VERSION := $(shell sed -n 's/^version = //p' setup.cfg)
 
@@ -23,8 +24,10 @@ INTERPRETER := $(shell for name in $(PYTHON) python3.14 python3.13 python3.12 py
 
 EXTRAS_checks := rocksdb,demo
 EXTRAS_demo := demo
+EXTRAS_scale := rocksdb
 EXTRAS_bench := rocksdb
 GROUPS_checks := --group lint --group test
+GROUPS_scale := --group plots
 GROUPS_bench := --group bench
 
 CHECKS := .venv/checks/bin
@@ -59,6 +62,11 @@ installed: .venv/checks/ready
 demo: .venv/demo/ready ## Three nodes on this machine with a real data set; Ctrl-C stops them.
 	$(call reinstall,demo)
 	.venv/demo/bin/python scripts/demo.py
+
+.PHONY: demo-scale
+demo-scale: .venv/scale/ready ## From 1 node to 7 and back to 3 under load, with a picture (make demo-scale DEMO_SCALE="--help").
+	$(call reinstall,scale)
+	.venv/scale/bin/python -m scripts.demo_scale $(DEMO_SCALE)
 
 .PHONY: test
 test: lint types layers ## Lint, types, layers and every test but the long ones, against the built wheel.

@@ -74,6 +74,12 @@ class Conflict(RingholdError):
     code = Code.FAILED_PRECONDITION
 
 
+class ChangeRefused(RingholdError):
+    """The cluster, as it is, can't be changed so; nothing was changed."""
+
+    code = Code.FAILED_PRECONDITION
+
+
 class Unavailable(RingholdError):
     """Nothing was applied; a retry is safe."""
 
@@ -90,7 +96,8 @@ class InDoubt(RingholdError, TimeoutError):
     """A mutation may or may not have been applied: `details` carries its request_id (hex), anchor and key (hex).
 
     Repeating it with id and anchor finds out, and takes effect at most once. To resolve it with all three finds out
-    too, and sees that it never takes effect if it has not by then.
+    too, and sees that it never takes effect if it has not by then. A change of the cluster that is in doubt has none of
+    the three: to give it again is safe.
     """
 
     code = Code.DEADLINE_EXCEEDED
@@ -181,6 +188,9 @@ REASONS: Mapping[str, type[RingholdError]] = {
     "VERSION_MISMATCH": Conflict,
     "SCRUB_RUNNING": Conflict,
     "OTHER_NODE": InvalidRequest,
+    "CHANGE_INVALID": InvalidRequest,
+    "NODE_UNKNOWN": InvalidRequest,
+    "CHANGE_REFUSED": ChangeRefused,
     "NO_QUORUM": Unavailable,
     "NOT_READY": Unavailable,
     "DRAINING": Unavailable,

@@ -104,7 +104,7 @@ class Loader:
         while self.written < self.bytes_wanted:
             batch = self._next_batch()
             self.written += sum(len(each.value) for each in batch)
-            await self._write(batch)
+            self.failed_batches += await write_all(self.client, batch)
 
     def _next_batch(self) -> list[Set]:
         batch: list[Set] = []
@@ -116,21 +116,25 @@ class Loader:
             size += len(value)
         return batch
 
-    async def _write(self, batch: Sequence[Set]) -> None:
-        """Until it is written. An outcome in doubt is written again: the same value under the same key."""
-        left = list(batch)
-        for _ in range(50):
-            try:
-                outcomes = await self.client.batch(left)
-            except RingholdError:
-                self.failed_batches += 1
-                await asyncio.sleep(0.2)
-                continue
-            left = [each for each, outcome in zip(left, outcomes, strict=True) if isinstance(outcome, RingholdError)]
-            if not left:
-                return
-            await asyncio.sleep(0.1)
-        raise BenchmarkFailed("a batch was refused again and again")
+
+async def write_all(client: AsyncClient, batch: Sequence[Set]) -> int:
+    """Until all is written; how often the whole failed. Raises BenchmarkFailed.
+
+    An outcome in doubt is written again: the same value under the same key.
+    """
+    left, failed = list(batch), 0
+    for _ in range(50):
+        try:
+            outcomes = await client.batch(left)
+        except RingholdError:
+            failed += 1
+            await asyncio.sleep(0.2)
+            continue
+        left = [each for each, outcome in zip(left, outcomes, strict=True) if isinstance(outcome, RingholdError)]
+        if not left:
+            return failed
+        await asyncio.sleep(0.1)
+    raise BenchmarkFailed("a batch was refused again and again")
 
 
 @dataclass(slots=True)

@@ -29,7 +29,8 @@ from ringhold.gossip.config import local
 from ringhold.gossip.ports import FakeExchange, Handler
 from ringhold.node.faces.calls import Calls
 from ringhold.node.faces.kv import KV
-from ringhold.node.node import Node, NodeParts, NodeSettings
+from ringhold.node.introduction import NodeSettings
+from ringhold.node.node import Node, NodeParts
 from ringhold.node.peers.boots import Boots
 from ringhold.node.peers.transport import (
     Chunks,

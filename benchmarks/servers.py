@@ -64,7 +64,7 @@ class Servers:
     ) -> None:
         """`folder` takes their files; `environment` is added to this process's own."""
         self.folder = folder
-        self._commands = commands
+        self._commands = list(commands)
         self._environment = {**os.environ, **(environment or {})}
         self.servers: list[Server] = []
 
@@ -102,8 +102,13 @@ class Servers:
         """kill -9; returns when the signal is sent."""
         self.servers[number].process.kill()
 
+    def stop(self, number: int) -> None:
+        """SIGTERM; returns when the process has ended. Raises TimeoutExpired."""
+        self.servers[number].process.terminate()
+        self.servers[number].process.wait(STOP_TIMEOUT_S)
+
     def restart(self, number: int) -> None:
-        """Start a killed process anew, as it was started first."""
+        """Start a killed or stopped process anew, as it was started first."""
         self.servers[number].process.wait()
         self.servers[number] = self._started(number)
 
@@ -164,6 +169,7 @@ class Cluster(CountingServers):
         *,
         nodes: int = NODES,
         options: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         """`source` is a clone whose code the nodes run; else it is the code that is imported here."""
         addresses = [f"{HOST}:{port}" for port in free_ports(2 * nodes)]
@@ -175,10 +181,21 @@ class Cluster(CountingServers):
                 (grpc[number], [*serve_command(folder, number), "--grpc", grpc[number], "--http", http[number], *seeds])
                 for number in range(nodes)
             ],
-            {} if source is None else {"PYTHONPATH": str(importable(source, folder))},
+            {**(environment or {}), **({} if source is None else {"PYTHONPATH": str(importable(source, folder))})},
         )
         self.http = http
+        self._join_options = ["--seeds", ",".join(http), "--engine", engine, *options]
         self._http = dict(zip(grpc, http, strict=True))
+
+    def join(self) -> None:
+        """Start one more node, which asks to be let in."""
+        number = len(self.servers)
+        grpc, http = (f"{HOST}:{port}" for port in free_ports(2))
+        command = [*serve_command(self.folder, number), "--grpc", grpc, "--http", http, *self._join_options]
+        self._commands.append((grpc, command))
+        self.http.append(http)
+        self._http[grpc] = http
+        self.servers.append(self._started(number))
 
     def is_ready(self, server: Server) -> bool:
         """Whether it says that it serves."""

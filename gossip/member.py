@@ -71,7 +71,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """A member, and who accuses it: the first that could not reach a SUSPECT or DEAD one, else empty."""
+    """A member, and who accuses it: who could not reach a SUSPECT one, who has given a DEAD one up, else empty."""
 
     member: Member
     accuser: str = ""

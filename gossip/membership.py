@@ -166,10 +166,15 @@ class Membership:
             suspicion.postpone(lag_s)
 
     def _expire_suspicions(self, now: float) -> list[Effect]:
-        expired = [suspicion.fact for suspicion in self._suspicions.values() if suspicion.expires_at <= now]
+        """Give up who has not refuted in time, in this node's own name, which others count as one accuser more.
+
+        Of many accusers a peer may have missed the one that would have hastened its own decision. It has waited for a
+        refutation as this node has, so the words are independent (Lifeguard, section IV-B; docs/protocols/gossip.md).
+        """
+        expired = [suspicion.fact.member for suspicion in self._suspicions.values() if suspicion.expires_at <= now]
         effects: list[Effect] = []
-        for fact in expired:
-            effects += self._adopt(Fact(replace(fact.member, state=MemberState.DEAD), fact.accuser), now)
+        for member in expired:
+            effects += self._adopt(Fact(replace(member, state=MemberState.DEAD), self._local.node_id), now)
         return effects
 
     # Joining, and finding again who was lost

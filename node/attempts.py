@@ -69,6 +69,11 @@ class Attempts:
         """Seconds the next attempt may take."""
         return self._config.timeout_s(self._deadline - self._clock.now())
 
+    @property
+    def remaining_s(self) -> float:
+        """Seconds until the deadline: for what may take longer than an attempt at a key."""
+        return max(0.001, self._deadline - self._clock.now())
+
     async def failed(self, error: Exception) -> None:
         """Learn from a failed attempt and pause before the next. Raises the final error when there is no time left.
 

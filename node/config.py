@@ -11,11 +11,13 @@ from typing import TypeAlias
 
 from ..api.limits import Limits
 from ..ring.topology import REPLICATION_FACTOR_MAX, WEIGHT_MAX
+from .ending import pod
 from .storage.cache import CACHE_BYTES_MAX
 
 Address: TypeAlias = tuple[str, int]
 
 READS = ("lease", "quorum")
+ON_SIGTERM = ("restart", "leave", "kubernetes")
 ENGINES = ("sqlite", "rocksdb")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
@@ -92,6 +94,15 @@ class NodeConfig:
     under 1 KiB counting for 1 KiB more. Higher finds damage sooner and takes from the disk and from requests."""
     drain_timeout_s: float = 4.0
     """Time for running requests to end at a stop. Longer loses fewer of them and delays the restart."""
+    on_sigterm: str = "restart"
+    """restart: a short stop, for which the others wait. leave: the node leaves the cluster for good, which takes until
+    its data has moved. kubernetes: one of both, as the number of pods that its StatefulSet wants says."""
+    stateful_set: str | None = None
+    """The StatefulSet of the node's pod; None: what comes before the ordinal in `name`."""
+    kubernetes_api: str | None = None
+    """The API server, https://host:port, or a proxy to it on http://127.0.0.1; None: the one that the pod is told."""
+    kubernetes_account: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+    """Where the pod has the token of its service account."""
     log_level: str = "info"
     log_format: str = "text"
 
@@ -101,6 +112,7 @@ class NodeConfig:
         self._check_numbers()
         self._check_choices()
         self._check_formation()
+        self._check_stop()
         check_limits(self.limits)
 
     @property
@@ -156,6 +168,7 @@ class NodeConfig:
     def _check_choices(self) -> None:
         check_choice("engine", self.engine, ENGINES)
         check_choice("reads", self.reads, READS)
+        check_choice("on_sigterm", self.on_sigterm, ON_SIGTERM)
         check_choice("log_level", self.log_level, LOG_LEVELS)
         check_choice("log_format", self.log_format, LOG_FORMATS)
 
@@ -174,6 +187,20 @@ class NodeConfig:
                 f"{self.expect} nodes that form a cluster together need seeds: give all of them the same list, "
                 "whose first address is that of the node that founds it",
             )
+
+    def _check_stop(self) -> None:
+        if self.kubernetes_api is not None:
+            check_api(self.kubernetes_api)
+        if self.stateful_set is not None:
+            check_name("stateful_set", self.stateful_set)
+        if self.on_sigterm != "kubernetes":
+            return
+        if pod(self.name or "") is None:
+            raise ConfigError(
+                "on_sigterm", f"kubernetes needs --name to be that of the pod, NAME-ORDINAL; it is {self.name!r}"
+            )
+        if self.kubernetes_api is None:
+            raise ConfigError("on_sigterm", "kubernetes works in a pod only: KUBERNETES_SERVICE_HOST is not set")
 
 
 def parse_address(text: str, setting: str) -> Address:
@@ -220,6 +247,20 @@ def check_advertised(server: str, bound: str, advertised: str | None) -> None:
             setting,
             f"the node listens on {bound}, which others can't call: say with --{flag} where they reach it",
         )
+
+
+def check_api(url: str) -> None:
+    """A token goes there: over TLS, or not beyond this machine."""
+    scheme, _, authority = url.rstrip("/").partition("://")
+    if scheme not in ("https", "http"):
+        raise ConfigError("kubernetes_api", f"{url!r} is not https://host:port")
+    host, _ = parse_address(authority, "kubernetes_api")
+    if scheme == "http" and not is_loopback(host):
+        raise ConfigError("kubernetes_api", f"{url} would send the token unprotected: write https://")
+
+
+def is_loopback(host: str) -> bool:
+    return host in {"localhost", "::1"} or host.startswith("127.")
 
 
 def check_name(setting: str, name: str) -> None:

@@ -55,6 +55,8 @@ class Founding:
         self._rng = rng
         self._log = log
         self.waiting_for = ""
+        self.heard_removed = False
+        """Whether its cluster has said, while this node could adopt nothing, that it has removed this node."""
         self._foreign: dict[str, None] = {}
 
     async def check_seeds(self) -> None:
@@ -91,6 +93,10 @@ class Founding:
 
     async def _try_to_become_one(self) -> None:
         own = self._own()
+        if self._store.current is not None and self._is_removed_from(self._store.current):
+            self._say(obstacle_to_joining(own, self._store.current))
+            self.heard_removed = True
+            return
         if not self._seeds and own.expect == 1 and self._store.reborn is None:
             await self._found([own])
             return
@@ -128,6 +134,7 @@ class Founding:
         obstacle = self._obstacle(topology)
         if obstacle:
             self._say(obstacle)
+            self.heard_removed |= self._is_removed_from(topology)
         else:
             await self._store.join(founding, topology)
             groups = len(self._store.founded_here)
@@ -138,6 +145,12 @@ class Founding:
         if reborn is not None and topology.cluster_id != reborn.cluster_id:
             return f"the cluster with id {topology.cluster_id} is not that of this node, which is {reborn.cluster_id}"
         return obstacle_to_joining(self._own(), topology)
+
+    def _is_removed_from(self, topology: Topology) -> bool:
+        own, reborn = self._own(), self._store.reborn
+        node = topology.node(own.node_id)
+        is_own = topology.cluster_name == own.cluster and (not reborn or topology.cluster_id == reborn.cluster_id)
+        return is_own and node is not None and node.state is NodeState.REMOVED
 
     async def fetch(self, address: str) -> Topology | None:
         """The topology of the node at `address`; None if it gives none."""

@@ -1,4 +1,4 @@
-"""A node as a process: opens its folder, binds its ports, runs until it is told to stop.
+"""A node as a process: opens its folder, binds its ports, runs until it is told to stop, or has left its cluster.
 
 Only here the injected parts of a node become real ones: the machine's clock, grpc, aiohttp, the engine on disk.
 """
@@ -11,7 +11,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import grpc
@@ -26,15 +26,20 @@ from ..api.proto.ringhold.internal.v1.peer_pb2_grpc import add_PeerServicer_to_s
 from ..gossip.config import lan, local
 from ..gossip.http import SERVER_KEEPALIVE_S, ClusterGuard, HttpExchange
 from .clock import BootClock, Clock
-from .config import NodeConfig, parse_address
+from .config import NodeConfig, is_loopback, parse_address
+from .ending import Ending, pod
 from .faces.calls import Calls
 from .faces.http import application
 from .faces.kv import SERVICES, handlers
 from .faces.metrics import NodeCollector, registry
 from .identity_conflict import GenerationForgotten
+from .introduction import NodeSettings
 from .known_members import KnownMembers
+from .kubernetes import KubernetesPolicy, ServiceAccount, StatefulSetApi
+from .leaving import End, FixedPolicy, StopPolicy, StopSignals
 from .logs import get_logger
-from .node import Node, NodeParts, NodeSettings
+from .moving.amendments import in_a_thread
+from .node import Node, NodeParts
 from .peers.boots import Boots
 from .peers.network_transport import NetworkTransport
 from .peers.transport import Transport
@@ -47,6 +52,7 @@ from .storage.health import Opening, note_damage
 from .storage.numbered import NumberedEngine, Progress
 from .storage.opening import EngineUnavailable, open_engine
 from .storage.space import FolderDevice
+from .storage.succession import succeed
 from .supervisor import Supervisor
 from .topology_store import TOPOLOGY_KEY, stored_topology
 
@@ -67,21 +73,25 @@ class StartupError(Exception):
 
 @dataclass(slots=True)
 class Outcome:
-    """Why a life of the node ends: a signal (None) or a failure, or because it must go on beyond a generation."""
+    """Why a life of the node ends: as it was told, by a failure, or because it must go on beyond a generation."""
 
-    stop: asyncio.Event
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
     failure: str | None = None
     beyond: int | None = None
 
 
 async def run_node(config: NodeConfig) -> int:
-    """Run a node until SIGTERM or SIGINT: 0; until it fails: 1. Raises StartupError."""
+    """Run a node until it is told to stop, or has left its cluster: 0; until it fails: 1. Raises StartupError."""
     assert api_implementation.Type() == "upb", "protobuf's upb backend is required"
     log = get_logger("node")
+    signals = StopSignals()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, signals.terminate)
+    loop.add_signal_handler(signal.SIGINT, signals.interrupt)
     try:
-        outcome = await one_life(config, beyond=0)
+        outcome = await one_life(config, signals, beyond=0)
         while outcome.beyond is not None:
-            outcome = await one_life(config, outcome.beyond)
+            outcome = await one_life(config, signals, outcome.beyond)
     except (FolderError, EngineUnavailable, EngineFailed) as error:
         raise StartupError(str(error)) from error
     except Damaged as error:
@@ -90,13 +100,10 @@ async def run_node(config: NodeConfig) -> int:
     return 1 if outcome.failure else 0
 
 
-async def one_life(config: NodeConfig, beyond: int) -> Outcome:
+async def one_life(config: NodeConfig, signals: StopSignals, beyond: int) -> Outcome:
     """A node from its start to its end, in a generation beyond one that others know of. Raises as `running`."""
     log = get_logger("node")
-    outcome = Outcome(asyncio.Event())
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, outcome.stop.set)
+    outcome = Outcome()
 
     def fail(name: str, error: BaseException) -> None:
         if isinstance(error, GenerationForgotten):
@@ -107,10 +114,48 @@ async def one_life(config: NodeConfig, beyond: int) -> Outcome:
             outcome.failure = name
         outcome.stop.set()
 
-    async with running(config, fail, beyond):
+    async with running(config, fail, beyond) as (node, folder):
         tune_garbage_collector()
+        end_of(node, folder, config, signals, outcome.stop.set).begin()
         await outcome.stop.wait()
     return outcome
+
+
+def end_of(node: Node, folder: DataFolder, config: NodeConfig, signals: StopSignals, stop: Callable[[], None]) -> End:
+    """What ends the life of this node."""
+    logger, clock = get_logger("node").bind(node=node.settings.name), BootClock()
+
+    def tell(event: str, /, **figures: object) -> None:
+        logger.info(event, **figures)
+
+    def warn(event: str, /, **figures: object) -> None:
+        logger.warning(event, **figures)
+
+    return End(
+        signals=signals,
+        policy=policy_of(config, clock),
+        departure=node.moving.departure,
+        is_member=lambda: node.store.current is not None,
+        mark_left=folder.mark_left,
+        stop=stop,
+        clock=clock,
+        supervisor=node.supervisor,
+        log=tell,
+        warn=warn,
+    )
+
+
+def policy_of(config: NodeConfig, clock: Clock) -> StopPolicy:
+    """Who says what a stop of this node means."""
+    if config.on_sigterm != "kubernetes":
+        return FixedPolicy(Ending.LEAVE if config.on_sigterm == "leave" else Ending.RESTART)
+    name = pod(config.name or "")
+    assert name is not None, "the configuration was checked"
+    assert config.kubernetes_api is not None, "the configuration was checked"
+    stateful_set, ordinal = name
+    account = ServiceAccount(config.kubernetes_account)
+    api = StatefulSetApi(config.kubernetes_api, account, config.stateful_set or stateful_set, clock)
+    return KubernetesPolicy(ordinal, api)
 
 
 def tune_garbage_collector() -> None:
@@ -123,8 +168,8 @@ def tune_garbage_collector() -> None:
 @asynccontextmanager
 async def running(
     config: NodeConfig, fail: Callable[[str, BaseException], None], beyond: int = 0
-) -> AsyncIterator[Node]:
-    """A node that serves on real ports, in a generation above `beyond`; leaving the block drains and stops it."""
+) -> AsyncIterator[tuple[Node, DataFolder]]:
+    """A node that serves on real ports, in a generation above `beyond`, and its folder; the block's end drains it."""
     clock = BootClock()
     rng = random.Random(secrets.randbits(128))
     async with AsyncExitStack() as stack:
@@ -152,15 +197,20 @@ async def running(
         await serve_http(node, engine, guard, listener, config, server, clock, stack)
         try:
             await node.start()
-            yield node
+            yield node, folder
         finally:
             await stop(node, server, config.drain_timeout_s)
 
 
 def begin(folder: DataFolder, config: NodeConfig, beyond: int) -> Identity:
-    """The folder's identity, one generation on and above `beyond`, durable before anybody hears of it."""
+    """The folder's identity, one generation on and above `beyond`, durable before anybody hears of it.
+
+    Where the node that was here has left its cluster, it is that of a new node.
+    """
     stored = folder.identity()
     name = config.name or (stored.name if stored else f"node-{secrets.token_hex(3)}")
+    if succeed(folder, warn_of_storage, name=name, cluster=config.cluster, engine=config.engine) is not None:
+        return folder.begin_generation()
     folder.open_identity(name=name, cluster=config.cluster, engine=config.engine)
     return folder.begin_generation(beyond)
 
@@ -170,21 +220,20 @@ def opened(folder: DataFolder, identity: Identity, config: NodeConfig, beyond: i
 
     Raises FolderError if it was lost and there is nobody to be rebuilt from.
     """
-    logger = get_logger("storage")
-
-    def log(event: str, /, **figures: object) -> None:
-        logger.warning(event, **figures)
-
     opening = Opening(
         folder=folder,
         identity=identity,
         seeds=[seed for seed in config.seeds if seed != config.http_address],
         open_files=partial(open_engine, config.engine),
         random_bits=secrets.randbits,
-        log=log,
+        log=warn_of_storage,
         begins_again=beyond > 0,
     )
     return opening.run()
+
+
+def warn_of_storage(event: str, /, **figures: object) -> None:
+    get_logger("storage").warning(event, **figures)
 
 
 def cached(engine: Engine, config: NodeConfig) -> Engine:
@@ -240,6 +289,7 @@ def assemble(
         rng=rng,
         log=log,
         on_failure=fail,
+        aside=in_a_thread,
     )
     node = Node(settings, parts)
     return node
@@ -248,7 +298,7 @@ def assemble(
 def settings_of(config: NodeConfig, identity: Identity) -> NodeSettings:
     host, _ = parse_address(config.http_address, "http")
     loopback = is_loopback(host)
-    alone = not config.seeds and loopback
+    expect = config.expect or (1 if not config.seeds and loopback else 0)
     return NodeSettings(
         node_id=identity.node_id,
         generation=identity.generation,
@@ -260,7 +310,7 @@ def settings_of(config: NodeConfig, identity: Identity) -> NodeSettings:
         zone=config.zone,
         weight=config.weight,
         seeds=config.seeds,
-        expect=config.expect or (1 if alone else 0),
+        expect=0 if identity.former else expect,
         partitions=config.partitions,
         replication_factor=config.replication_factor,
         reads=config.reads,
@@ -271,10 +321,6 @@ def settings_of(config: NodeConfig, identity: Identity) -> NodeSettings:
         gossip=local() if loopback else lan(),
         scrub_bytes_per_s=config.scrub_bytes_per_s,
     )
-
-
-def is_loopback(host: str) -> bool:
-    return host in {"localhost", "::1"} or host.startswith("127.")
 
 
 def grpc_server(limits: Limits) -> grpc.aio.Server:
@@ -345,7 +391,7 @@ async def serve_http(
     """Start both servers; until the node is ready, calls are refused with the reason."""
     scrubs = ScrubReports(node.settings.name, node.scrubber, lambda: node.describe().unhealthy)
     calls = Calls(node.check_ready, config.limits, clock, node.supervisor)
-    server.add_generic_rpc_handlers(handlers(calls, node.gateway, node.overview, scrubs))
+    server.add_generic_rpc_handlers(handlers(calls, node.gateway, node.overview, node.moving.orders, scrubs))
     transport = node.transport
     assert isinstance(transport, NetworkTransport)
     add_PeerServicer_to_server(transport, server)
@@ -356,7 +402,7 @@ async def serve_http(
     await tell_health(health, ready=False)
     await server.start()
     runner = web.AppRunner(
-        application(node, transport.accept_raft, guard, registry(NodeCollector(node, engine, calls.counters))),
+        application(node, transport.accept_raft, guard, registry(NodeCollector(node, engine, calls.counters, clock))),
         keepalive_timeout=SERVER_KEEPALIVE_S,
         access_log=None,
     )

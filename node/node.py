@@ -12,28 +12,27 @@ from typing import Protocol
 
 from .. import __version__
 from ..api.errors import Unavailable
-from ..api.limits import Limits
-from ..api.proto.ringhold.internal.v1.peer_pb2 import DescribeReply, LedGroup, ScrubState
+from ..api.proto.ringhold.internal.v1.peer_pb2 import DescribeReply, LedGroup, Request, ScrubState
 from ..api.proto.ringhold.storage.v1.records_pb2 import GroupState
 from ..gossip.agent import GossipAgent, GossipListener
-from ..gossip.config import GossipConfig
-from ..gossip.member import Member, MemberState
+from ..gossip.member import Member
 from ..gossip.ports import Exchange as GossipExchange
-from ..ring.topology import SYSTEM_GROUP, NodeRecord, NodeState, Topology, group_of_partition
-from .admission import Admission
+from ..ring.topology import SYSTEM_GROUP, NodeRecord, NodeState, Topology
 from .clock import Clock
 from .consensus.groups import Groups, GroupsConfig
-from .formation import FormationState, seeds_hash
 from .founding import FORMATION_ROUTE, TOPOLOGY_ROUTE, EventLog, Founding
 from .gateway import Gateway
 from .identity_conflict import conflict_between, conflict_with_heard
+from .introduction import NodeSettings, formation_state, own_member
 from .machine.machine import Machine
 from .machine.records import RecordMachine
 from .machine.topology_machine import TopologyMachine, load_topology
+from .moving.amendments import Aside, at_once
+from .moving.moving import Moving
 from .office_log import OfficeLog
 from .overview import Overview, unhealthy_copies
 from .peers.boots import Boot, Boots
-from .peers.exchange import Exchange
+from .peers.exchange import Exchange, Respond
 from .peers.heard import HEARD_KEPT_S, Heard, HeardEngines
 from .peers.peering import Peering
 from .peers.raft_exchange import RaftExchange
@@ -46,6 +45,7 @@ from .scrub.scrubber import Scrubber
 from .service import PeerService
 from .shards import Shards
 from .snapshots.installer import INSTALLS_MAX, Installer
+from .snapshots.pace import Pace
 from .snapshots.source import SnapshotSource
 from .snapshots.throttle import Throttle
 from .storage.engine import Engine, EngineFailed
@@ -63,32 +63,6 @@ HAND_OVER_S_MAX = 1.5
 """How long a stop may take to hand leaderships over."""
 
 
-@dataclass(frozen=True, slots=True)
-class NodeSettings:
-    """Who a node is and what it was told; see NodeConfig for the meaning."""
-
-    node_id: str
-    generation: int
-    name: str
-    cluster: str
-    grpc_address: str
-    http_address: str
-    host: str
-    zone: str
-    weight: int
-    seeds: tuple[str, ...]
-    expect: int
-    partitions: int
-    replication_factor: int
-    engine: str
-    disk_reserve_bytes: int | None
-    snapshot_bytes_per_s_max: int
-    reads: str
-    limits: Limits
-    gossip: GossipConfig
-    scrub_bytes_per_s: int = 0
-
-
 class TransportFactory(Protocol):
     """Makes the transport of this start of the node. It asks for the cluster id, once there is one, and for peers."""
 
@@ -102,6 +76,7 @@ class NodeParts:
     `progress` is that of the engine, and `device` is where it lies. `remember_cluster` keeps the id of the adopted
     cluster outside of the engine. `persist_member` and `forget_member` keep what gossip must remember over restarts,
     `known_members` is what was kept. `on_failure(part, error)` must stop the node: something it stands on is broken.
+    `aside` runs what may take long.
     """
 
     engine: Engine
@@ -117,6 +92,7 @@ class NodeParts:
     rng: random.Random
     log: EventLog
     on_failure: Callable[[str, BaseException], None]
+    aside: Aside = at_once
 
 
 class Node:
@@ -151,7 +127,7 @@ class Node:
         config = GroupsConfig(leases=settings.reads == "lease")
         self.groups = Groups(settings.node_id, settings.generation, parts.engine, parts.clock, parts.rng, config)
         self.shards = Shards(self.groups)
-        service = PeerService(self.groups, self.shards, self.describe, self.supervisor)
+        service = PeerService(self.groups, self.shards, self.describe, self.supervisor, self._serve_change)
         boots = Boots(self._boot, parts.progress, self._boot_of, self._heard, self._disk_is_old)
         self.transport = parts.transport(lambda: self.store.cluster_id, boots, self.supervisor)
         raft = RaftExchange(self.transport, self.groups, self.supervisor)
@@ -166,13 +142,14 @@ class Node:
     def _build_snapshots(self, parts: NodeParts) -> None:
         """What this node sends to replicas that the log can't help any more, and what replicas here are sent."""
         clock, rate = parts.clock, self.settings.snapshot_bytes_per_s_max
-        self.snapshots = SnapshotSource(parts.engine, self.groups, clock, parts.rng, Throttle(clock, rate))
+        self.pace = Pace(self.groups.foreground, clock.now())
+        self.snapshots = SnapshotSource(parts.engine, self.groups, clock, parts.rng, Throttle(clock, rate, self.pace))
         self.installer = Installer(
             parts.engine,
             self.groups,
             self.transport.fetch_snapshot,
             clock,
-            Throttle(clock, rate),
+            Throttle(clock, rate, self.pace),
             parts.log,
             is_full=lambda: self.space.reserve.is_short,
         )
@@ -190,7 +167,7 @@ class Node:
     def _build_membership(self, parts: NodeParts) -> None:
         """Who is there: gossip, formation, admission."""
         self.gossip = GossipAgent(
-            self._own_member(),
+            own_member(self.settings, self._boot, self.store),
             seeds=self.settings.seeds,
             known=parts.known_members,
             config=self.settings.gossip,
@@ -206,7 +183,7 @@ class Node:
             ),
         )
         self.founding = Founding(
-            self._formation_state,
+            lambda: formation_state(self.settings, self.store),
             self.settings.seeds,
             lambda: [member.http_address for member in self.gossip.members() if member.is_reachable],
             parts.gossip_exchange,
@@ -216,14 +193,36 @@ class Node:
             parts.log,
         )
         self.follower = TopologyFollower(self.store, self.founding, self.gossip.members, parts.clock)
-        self.admission = Admission(self.groups, self.store, self.gossip.members, parts.clock, parts.log)
+        self.moving = Moving(
+            self.settings.node_id,
+            self.groups,
+            self.store,
+            self.router,
+            self.founding,
+            self.gossip.members,
+            self.gossip.member,
+            self.installer.counts,
+            self.supervisor,
+            parts.clock,
+            parts.log,
+            parts.aside,
+            self.settings.snapshot_bytes_per_s_max,
+        )
 
     def _build_overview(self) -> None:
         """What this node tells of the cluster."""
         node_id, limits = self.settings.node_id, self.settings.limits
         member = self.gossip.member
         self.overview = Overview(
-            node_id, self.store, self.routes, self.router, member, self.describe, self._clock, limits
+            node_id,
+            self.store,
+            self.routes,
+            self.router,
+            member,
+            self.describe,
+            self.moving.surveyor,
+            self._clock,
+            limits,
         )
         self.scrubber = Scrubber(
             self._engine, self.groups, self.store, self._clock, self._log, self.settings.scrub_bytes_per_s
@@ -295,10 +294,13 @@ class Node:
     async def handle_exchange(self, route: str, body: bytes) -> bytes:
         """The answer to another node's HTTP request. Raises WireError for a malformed one."""
         if route == FORMATION_ROUTE:
-            return self._formation_state().encode()
+            return formation_state(self.settings, self.store).encode()
         if route == TOPOLOGY_ROUTE:
             return self.founding.answer_topology(body)
         return await self.gossip.handle_request(route, body)
+
+    def _serve_change(self, request: Request, respond: Respond) -> bool:
+        return self.moving.serve(request, respond)
 
     def describe(self) -> DescribeReply:
         """This node's groups and load."""
@@ -340,7 +342,8 @@ class Node:
         self.supervisor.spawn("eraser", self.groups.hosting.erase_buried())
         self.supervisor.spawn("heartbeats", self.groups.beat())
         self.supervisor.spawn("heard engines", self._keep_heard())
-        self.supervisor.spawn("admission", self.admission.run())
+        for name, loop in self.moving.loops().items():
+            self.supervisor.spawn(name, loop)
         self.supervisor.spawn("snapshots", self.snapshots.run())
         for number in range(INSTALLS_MAX):
             self._installing.append(self.supervisor.spawn(f"installer {number}", self.installer.run()))
@@ -367,7 +370,7 @@ class Node:
         topology = load_topology(self._engine)
         if topology is None:
             raise Damaged("the system group has no topology")
-        return TopologyMachine(state, topology, self.admission.wake)
+        return TopologyMachine(state, topology, self.moving.wake)
 
     async def _until_led(self) -> None:
         """Return when every group here has a leader; or after a while, for others may have one."""
@@ -385,7 +388,7 @@ class Node:
         self.routes.led(group, leader, term)
         self._offices.tell(group, leads=leader == self.settings.node_id)
         if group == SYSTEM_GROUP:
-            self.admission.wake()
+            self.moving.wake()
 
     def _space_changed(self, is_short: bool) -> None:
         reserve = self.space.reserve
@@ -395,12 +398,14 @@ class Node:
 
     def _topology_changed(self, topology: Topology) -> None:
         self.routes.adopt(topology)
-        self.groups.prefer(preferred_leaders(topology))
+        self.groups.prefer(topology.preferred_leaders)
         self.gossip.update_local(topology_epoch=topology.epoch)
         removed = [node.id for node in topology.nodes if node.state is NodeState.REMOVED]
         for node_id in removed:
             self.gossip.remove(node_id)
         self._heard.forget(removed)
+        if self.settings.node_id in removed:
+            self.begin_drain()  # nobody speaks to it any more, so it could only fail what it took
         self._reach_members()
 
     def _reach_members(self) -> None:
@@ -427,7 +432,7 @@ class Node:
             self._log("member", name=after.name, state=after.state.name)
         if before is None or (before.grpc_address, before.http_address) != (after.grpc_address, after.http_address):
             self._reach_members()
-        self.admission.wake()
+        self.moving.wake()
         self.follower.wake()
 
     def _identity_taken(self, other: Member) -> None:
@@ -453,45 +458,3 @@ class Node:
         """What gossip knows of a node's newest start, also from before this start, for it is kept durably."""
         member = self.gossip.member(node_id)
         return member.boot if member else None
-
-    def _formation_state(self) -> FormationState:
-        settings = self.settings
-        return FormationState(
-            node_id=settings.node_id,
-            name=settings.name,
-            cluster=settings.cluster,
-            cluster_id=self.store.cluster_id,
-            epoch=self.store.current.epoch if self.store.current else 0,
-            expect=0 if self.store.reborn else settings.expect,
-            partitions=settings.partitions,
-            replication_factor=settings.replication_factor,
-            seeds=seeds_hash(settings.seeds),
-            grpc_address=settings.grpc_address,
-            http_address=settings.http_address,
-            host=settings.host,
-            zone=settings.zone,
-            weight=settings.weight,
-        )
-
-    def _own_member(self) -> Member:
-        settings = self.settings
-        return Member(
-            node_id=settings.node_id,
-            generation=self._boot.generation,
-            nonce=self._boot.nonce,
-            incarnation=1,
-            state=MemberState.ALIVE,
-            name=settings.name,
-            grpc_address=settings.grpc_address,
-            http_address=settings.http_address,
-            host=settings.host,
-            zone=settings.zone,
-            weight=settings.weight,
-            topology_epoch=self.store.current.epoch if self.store.current else 0,
-        )
-
-
-def preferred_leaders(topology: Topology) -> dict[int, str]:
-    """By group the node that should lead it: the first of the targets."""
-    preferred = {group_of_partition(number): targets[0] for number, targets in enumerate(topology.targets)}
-    return {SYSTEM_GROUP: topology.system_voters[0], **preferred}

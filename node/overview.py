@@ -12,6 +12,8 @@ from ..gossip.member import Member, MemberState
 from ..ring.hashing import key_hash, partition_of
 from ..ring.topology import SYSTEM_GROUP, NodeRecord, NodeState, Topology, group_of_partition, partition_of_group
 from .clock import Clock
+from .moving.mover import Surveyor
+from .moving.moves import moves_of
 from .peers.exchange import RequestLost, RequestNotSent
 from .replica_record import DAMAGED, GONE, HEALTHY, INSTALLING
 from .router import Router
@@ -58,9 +60,11 @@ class Overview:
         router: Router,
         member: Callable[[str], Member | None],
         describe: Callable[[], DescribeReply],
+        surveyor: Surveyor,
         clock: Clock,
         limits: Limits,
     ) -> None:
+        self._surveyor = surveyor
         self._node_id = node_id
         self._store = store
         self._routes = routes
@@ -100,6 +104,7 @@ class Overview:
         """Every node, with its own figures if it answers."""
         topology = self._store.known
         descriptions = await self._ask_all(topology, min(DESCRIBE_S_MAX, deadline - self._clock.now()))
+        moves = [] if topology.is_settled else moves_of(await self._surveyor.survey(topology))
         led = {group.group for described in descriptions.values() for group in described.led}
         missing = [number for number in range(topology.partitions) if group_of_partition(number) not in led]
         return cluster_pb2.StatusResponse(
@@ -109,6 +114,9 @@ class Overview:
             nodes=[self._node_status(node, descriptions.get(node.id)) for node in topology.nodes],
             unavailable_partitions=missing,
             lost_partitions=[number for number in missing if is_lost(number, topology, descriptions)],
+            replication_factor=topology.replication_factor,
+            is_settled=topology.is_settled and all(d.topology_epoch <= topology.epoch for d in descriptions.values()),
+            moves=moves,
         )
 
     async def explain(self, key: bytes, deadline: float) -> cluster_pb2.ExplainResponse:
@@ -186,6 +194,7 @@ class Overview:
             zone=node.zone,
             weight=node.weight,
             state=STATES[node.state],
+            cordoned=node.cordoned,
             liveness=LIVENESS[member.state] if member else cluster_pb2.LIVENESS_UNSPECIFIED,
         )
 

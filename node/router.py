@@ -7,9 +7,9 @@ its request_id, until there is one (P3).
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from ..api.errors import DataLoss, RingholdError, Unavailable, error_for
 from ..api.proto.ringhold.internal.v1.peer_pb2 import (
@@ -32,6 +32,8 @@ from .routes import Reaches, Routes
 COMMANDS_PER_REQUEST_MAX = 64
 """Commands of a batch in one request: the node that gets it takes them all in one callback (P8)."""
 
+
+Answer = TypeVar("Answer")
 
 Refusal: TypeAlias = NotLeader | RequestNotSent | RequestLost | AnchorOutOfRange | RingholdError
 """Why an attempt gave no outcome."""
@@ -106,6 +108,25 @@ class Router:
         while True:
             try:
                 return await self._read_once(self._aim(group, attempts), group, keys, attempts.timeout_s())
+            except (NotLeader, RequestNotSent, RequestLost, Unavailable) as error:
+                await attempts.failed(error)
+
+    async def at_leader(
+        self,
+        group: int,
+        deadline: float,
+        here: Callable[[], Awaitable[Answer]],
+        there: Callable[[str, float], Awaitable[Answer]],
+    ) -> Answer:
+        """What the leader of a group answers, be it this node; `there` asks another node for so many seconds at most.
+
+        For what may be asked again. Raises Unavailable if none answers in time, and what else it answers with.
+        """
+        attempts = self._attempts(group, deadline)
+        while True:
+            leader = self._aim(group, attempts)
+            try:
+                return await (here() if leader == self._node_id else there(leader, attempts.remaining_s))
             except (NotLeader, RequestNotSent, RequestLost, Unavailable) as error:
                 await attempts.failed(error)
 

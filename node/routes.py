@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from ..ring.topology import SYSTEM_GROUP, Topology, group_of_partition
+from ..ring.topology import NodeState, Topology
 from .consensus.support import DRIFT_MAX
 
 ESTIMATED_S_MAX = 12 * 3600.0
@@ -53,17 +53,23 @@ class Routes:
         self._turns: dict[int, str] = {}
 
     def adopt(self, topology: Topology) -> None:
-        """Take over the replicas, and start from the preferred leaders wherever nothing better is known."""
-        self._replicas = {group_of_partition(number): targets for number, targets in enumerate(topology.targets)}
-        self._replicas[SYSTEM_GROUP] = topology.system_voters
-        known = {node.id for node in topology.nodes}
+        """Take over who may have replicas, and start from those that should lead wherever nothing better is known.
+
+        A group on the move may still be where it was, and is led from there until a newcomer has caught up.
+        """
+        moving = dict(topology.moving)
+        self._replicas = {
+            group: tuple(dict.fromkeys((*moving.get(group, ()), *topology.targets_of(group))))
+            for group in topology.groups
+        }
+        known = {node.id for node in topology.nodes if node.state is not NodeState.REMOVED}
         for group, replicas in self._replicas.items():
             route = self._routes.get(group)
             if route is None or route.leader not in known:
                 self._routes[group] = Route(replicas[0])
 
     def replicas(self, group: int) -> tuple[str, ...]:
-        """The nodes that should hold the group, preferred leader first."""
+        """The nodes that should hold the group or may still do so; the one that should lead, or has led, first."""
         return self._replicas[group]
 
     def leader(self, group: int) -> str:

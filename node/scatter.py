@@ -11,8 +11,8 @@ import asyncio
 import random
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
-from math import ceil, sqrt
+from functools import cache, lru_cache, partial
+from math import ceil, exp, lgamma, log, log1p, sqrt
 
 from ..api.errors import Incomplete, InvalidRequest, RingholdError
 from ..api.limits import Limits
@@ -35,6 +35,16 @@ from .shards import NodeAnswer, Shards, furthest_behind
 
 PAGE_ITEMS_DEFAULT = 100
 MATCHES_PER_SLICE = 128
+
+SHORT_PAGES_MAX = 1e-4
+"""The share of pages that may end early, because a node has more of their matches than it was asked for."""
+
+NEGLIGIBLE = 1e-6
+"""Terms of a sum that are so small beside it, and only get smaller, are left out."""
+
+SHARES_KEPT_MAX = 1024
+"""Shares that are remembered: the pages of a cluster are alike, and nodes lead few different numbers of groups."""
+
 NOBODY: Sequence[str] = ()
 CONSISTENCIES = frozenset(kv_pb2.Consistency.values())
 
@@ -170,7 +180,7 @@ class Scatter:
         while True:
             timeout_s = max(0.001, min(self._config.attempt_s_max, deadline - self._clock.now()))
             rounds = sorted(self._plan(gathered).items(), key=self._is_own)
-            shares = {node: with_share(spec, len(asked), groups) for node, asked in rounds}
+            shares = {node: with_share(spec, len(asked), groups, len(rounds)) for node, asked in rounds}
             await asyncio.gather(*(self._ask(node, asked, shares[node], timeout_s, gathered) for node, asked in rounds))
             attempt += 1
             if patient and gathered.lost:
@@ -256,22 +266,48 @@ class Scatter:
                 self._routes.passed_over(group, node, self._router.reaches)
 
 
-def with_share(spec: QuerySpec, groups: int, groups_in_all: int) -> QuerySpec:
-    """The same query for a node that leads so many of the groups."""
-    return replace(spec, limit=share_of(spec.limit, groups, groups_in_all))
+def with_share(spec: QuerySpec, groups: int, groups_in_all: int, nodes: int) -> QuerySpec:
+    """The same query for one of so many nodes, which leads so many of the groups."""
+    return replace(spec, limit=share_of(spec.limit, groups, groups_in_all, nodes))
 
 
-def share_of(limit: int, groups: int, groups_in_all: int) -> int:
-    """How many matches to ask of a node with so many of the groups: its mean share and four standard deviations more.
+@lru_cache(maxsize=SHARES_KEPT_MAX)
+def share_of(limit: int, groups: int, groups_in_all: int, nodes: int) -> int:
+    """How many matches to ask of a node with so many of the groups, if so many nodes are asked.
 
-    Keys are spread by their hash, so the number that a node has among the first `limit` is binomial; a page that comes
-    out short for it, once in some ten thousand, ends with a token as any other.
+    Keys are spread by their hash, so the number that a node has among the first matches is binomial. A page comes out
+    short if some node has its share before the last one; the more nodes, the likelier. The share is the least that
+    keeps this to SHORT_PAGES_MAX for all nodes together, but four standard deviations above the mean at least. A short
+    page ends with a token as any other.
 
-    >>> share_of(100, 21, 64), share_of(100, 64, 64), share_of(7, 21, 64)
+    >>> share_of(100, 21, 64, 3), share_of(100, 64, 64, 1), share_of(7, 21, 64, 3)
     (56, 100, 7)
+    >>> share_of(100, 41, 4096, 100), share_of(100, 4, 4096, 1000)
+    (9, 5)
     """
     mean = limit * groups / groups_in_all
-    return min(limit, ceil(mean + 4 * sqrt(mean)))
+    share = min(limit, ceil(mean + 4 * sqrt(mean)))
+    while share < limit and nodes * binomial_tail(limit - 1, groups / groups_in_all, share) > SHORT_PAGES_MAX:
+        share += 1
+    return share
+
+
+def binomial_tail(draws: int, chance: float, least: int) -> float:
+    """The chance that of so many draws `least` or more hit; 0 < `least` <= `draws`, 0 < `chance` < 1.
+
+    >>> round(binomial_tail(3, 0.5, 2), 6)
+    0.5
+    """
+    log_ways = lgamma(draws + 1) - lgamma(least + 1) - lgamma(draws - least + 1)
+    term = exp(log_ways + least * log(chance) + (draws - least) * log1p(-chance))
+    odds = chance / (1 - chance)
+    tail = 0.0
+    for hits in range(least, draws + 1):
+        tail += term
+        term *= (draws - hits) / (hits + 1) * odds
+        if term < NEGLIGIBLE * tail:
+            break
+    return tail
 
 
 def query_request(groups: Sequence[int], spec: QuerySpec) -> QueryRequest:

@@ -33,12 +33,19 @@ class PeerService:
     """Serves peers. Reads are answered at once, commands when they are applied, queries when they are read."""
 
     def __init__(
-        self, groups: Groups, shards: Shards, describe: Callable[[], DescribeReply], supervisor: Supervisor
+        self,
+        groups: Groups,
+        shards: Shards,
+        describe: Callable[[], DescribeReply],
+        supervisor: Supervisor,
+        others: Callable[[Request, Respond], bool] = lambda request, respond: False,
     ) -> None:
+        """`others` serves what is not about records, and says whether it knew the request."""
         self._groups = groups
         self._shards = shards
         self._describe = describe
         self._supervisor = supervisor
+        self._others = others
 
     def serve(self, request: Request, respond: Respond) -> None:
         """The contract is on `RequestServer`."""
@@ -53,7 +60,8 @@ class PeerService:
                 case "describe":
                     respond(Reply(describe=self._describe()))
                 case _:
-                    raise RingholdError("UNKNOWN_REQUEST", "this node does not know this kind of request")
+                    if not self._others(request, respond):
+                        raise RingholdError("UNKNOWN_REQUEST", "this node does not know this kind of request")
         except (NotLeader, AnchorOutOfRange, RingholdError) as error:
             respond(Reply(failure=failure_of(error)))
 

@@ -3,9 +3,10 @@
 Every step keeps the spread's rules. Nodes are known by their position here. See docs/architecture.md.
 """
 
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import partial
+from heapq import heapify, heappop, heappush
 from math import ceil, floor
 from typing import TypeAlias
 
@@ -13,8 +14,8 @@ from .chains import Step, shortest_chain
 from .order import RingOrder
 from .spread import Spread
 
-Movable: TypeAlias = Callable[[int], Iterable[int]]
-"""Which of a node's partitions may be moved away."""
+Movable: TypeAlias = Sequence[Mapping[int, None]]
+"""Which partitions may be moved away, by the node that holds them."""
 
 LOAD_SLACK = Fraction(11, 10)
 """No node holds more than its fair share times this, rounded up."""
@@ -23,28 +24,39 @@ NARROWING = 0.8
 """The ring is narrowed to the nodes that have room once they are no more than this part of it."""
 
 
-class Allocation:
-    """The replicas of each partition, in the order in which they came. `place` runs its steps once, in their order."""
+def load_max(share: Fraction, partitions: int) -> int:
+    """The most replicas that a node with this fair share of all replicas should hold."""
+    return min(partitions, ceil(share * LOAD_SLACK))
 
-    def __init__(self, spread: Spread, shares: Sequence[Fraction], partitions: int) -> None:
-        """`shares`: for each node, its fair number of all replicas."""
-        self.replicas: list[list[int]] = [[] for _ in range(partitions)]
-        self._spread = spread
+
+class Allocation:
+    """The replicas of each partition, in the order in which they came. `place` runs its steps in their order."""
+
+    def __init__(
+        self,
+        kept: Sequence[Sequence[int]],
+        spreads: Sequence[Spread],
+        shares: Sequence[Fraction],
+        receivers: Sequence[int],
+    ) -> None:
+        """What each partition keeps and the rules that it follows; each node's fair number of all replicas.
+
+        `receivers` are the nodes that may get replicas. The others keep what they have, whatever their share is.
+        """
+        self.replicas = [list(nodes) for nodes in kept]
+        self._spreads = spreads
+        self._receivers = receivers
         self._shares = [float(share) for share in shares]
         self._held: list[dict[int, None]] = [{} for _ in shares]  # a set that iterates in the order of insertion
-        self._kept: list[frozenset[int]] = [frozenset() for _ in shares]
+        self._newly_held: list[dict[int, None]] = [{} for _ in shares]
+        for partition, nodes in enumerate(kept):
+            for node in nodes:
+                self._held[node][partition] = None
+        self._kept = [frozenset(held) for held in self._held]
         self._least = [floor(share) for share in shares]
         self._fair = [ceil(share) for share in shares]
-        self._most = [min(partitions, ceil(share * LOAD_SLACK)) for share in shares]
+        self._most = [load_max(share, len(kept)) for share in shares]
         self._tolerated = [floor(share / LOAD_SLACK) for share in shares]
-
-    def keep(self, previous: Iterable[Iterable[int]]) -> None:
-        """Take over what the spread allows of earlier replicas."""
-        for partition, nodes in enumerate(previous):
-            for node in nodes:
-                if self._fits(partition, node):
-                    self._add(partition, node)
-        self._kept = [frozenset(held) for held in self._held]
 
     def fill(self, order: RingOrder, points: Sequence[int]) -> None:
         """Add what is missing in ring order: first to nodes below their share, then at it, then up to the bound."""
@@ -55,59 +67,58 @@ class Allocation:
 
     def raise_poor(self) -> None:
         """Bring every node near its fair share, moving what was there before only for the sake of very poor ones."""
-        for node, least in enumerate(self._least):
-            while len(self._held[node]) < least and self._receive(node, self._newly_held):
-                pass
-        for node, tolerated in enumerate(self._tolerated):
-            if len(self._held[node]) < tolerated:
+        for node in self._receivers:
+            self._receive(node, self._newly_held)
+        for node in self._receivers:
+            if self._has_room(self._tolerated, node):
                 self._raise(node)
 
     def lower_rich(self) -> None:
         """Bring every node to its bound."""
-        for node, most in enumerate(self._most):
-            while len(self._held[node]) > most and self._make_room(node):
+        for node in self._receivers:
+            while len(self._held[node]) > self._most[node] and self._make_room(node):
                 pass
 
     def _raise(self, node: int) -> None:
-        while len(self._held[node]) < self._least[node] and self._receive(node, self._all_held):
+        self._receive(node, self._held)
+        while self._has_room(self._tolerated, node) and self._receive_by_chain(node):
             pass
-        while len(self._held[node]) < self._tolerated[node] and self._receive_by_chain(node):
-            pass
-
-    def _all_held(self, node: int) -> Iterable[int]:
-        return self._held[node]
-
-    def _newly_held(self, node: int) -> Iterable[int]:
-        return (partition for partition in self._held[node] if partition not in self._kept[node])
 
     def _fits(self, partition: int, node: int) -> bool:
         replicas = self.replicas[partition]
-        if node in replicas or len(replicas) == self._spread.replicas:
-            return False
-        return self._spread.allows([*replicas, node])
+        return node not in replicas and self._lacks(partition) and self._spreads[partition].allows([*replicas, node])
 
     def _may_replace(self, partition: int, old: int, new: int) -> bool:
         replicas = self.replicas[partition]
-        return new not in replicas and self._spread.allows([new if node == old else node for node in replicas])
+        return new not in replicas and self._spreads[partition].allows_exchange(replicas, old, new)
 
     def _add(self, partition: int, node: int) -> None:
         self.replicas[partition].append(node)
-        self._held[node][partition] = None
+        self._take(partition, node)
 
     def _replace(self, partition: int, old: int, new: int) -> None:
         replicas = self.replicas[partition]
         replicas[replicas.index(old)] = new
         del self._held[old][partition]
-        self._held[new][partition] = None
+        self._newly_held[old].pop(partition, None)
+        self._take(partition, new)
+
+    def _take(self, partition: int, node: int) -> None:
+        self._held[node][partition] = None
+        if partition not in self._kept[node]:
+            self._newly_held[node][partition] = None
 
     def _incomplete(self) -> list[int]:
-        return [at for at, replicas in enumerate(self.replicas) if len(replicas) < self._spread.replicas]
+        return [partition for partition in range(len(self.replicas)) if self._lacks(partition)]
+
+    def _lacks(self, partition: int) -> bool:
+        return len(self.replicas[partition]) < self._spreads[partition].replicas
 
     def _has_room(self, limits: Sequence[int], node: int) -> bool:
         return len(self._held[node]) < limits[node]
 
     def _fill_up_to(self, limits: Sequence[int], order: RingOrder, points: Sequence[int]) -> None:
-        with_room = {node for node in range(len(limits)) if self._has_room(limits, node)}
+        with_room = {node for node in self._receivers if self._has_room(limits, node)}
         for partition in self._incomplete():
             if len(with_room) <= NARROWING * order.width:
                 order = order.narrowed(with_room)
@@ -116,43 +127,59 @@ class Allocation:
                     self._add(partition, node)
                     if not self._has_room(limits, node):
                         with_room.discard(node)
-                    if len(self.replicas[partition]) == self._spread.replicas:
+                    if not self._lacks(partition):
                         break
 
     def _force(self, partition: int) -> None:
         """Complete a partition whose possible nodes are all full, by shifting others' replicas out of the way."""
-        nodes = range(len(self._held))
-        while len(self.replicas[partition]) < self._spread.replicas:
-            possible = [node for node in nodes if self._fits(partition, node)]
+        while self._lacks(partition):
+            possible = [node for node in self._receivers if self._fits(partition, node)]
             freed = (node for node in possible if self._make_room(node) and self._fits(partition, node))
             node = next(freed, None)
-            self._add(partition, next(node for node in nodes if self._fits(partition, node)) if node is None else node)
+            if node is None:
+                node = next(node for node in self._receivers if self._fits(partition, node))
+            self._add(partition, node)
 
     def _make_room(self, node: int) -> bool:
         """Pass one replica on from a node, to where there is room: rather a new one than one that was there."""
         return any(
             self._pass_on(node, movable, partial(self._has_room, limits))
-            for movable in (self._newly_held, self._all_held)
+            for movable in (self._newly_held, self._held)
             for limits in (self._fair, self._most)
         )
 
-    def _richest(self) -> list[int]:
-        rich = [node for node, held in enumerate(self._held) if len(held) > self._least[node]]
-        return sorted(rich, key=lambda node: self._shares[node] - len(self._held[node]))
+    def _rich(self) -> list[int]:
+        return [node for node in self._receivers if len(self._held[node]) > self._least[node]]
 
-    def _receive(self, node: int, movable: Movable) -> bool:
-        for rich in self._richest():
-            for partition in movable(rich):
-                if self._may_replace(partition, rich, node):
-                    self._replace(partition, rich, node)
-                    return True
-        return False
+    def _poverty(self, node: int) -> float:
+        return self._shares[node] - len(self._held[node])
+
+    def _receive(self, node: int, movable: Movable) -> None:
+        """Bring a node to its least, each time by a replica of whoever is the richest then, as far as the rules allow.
+
+        What could not move to the node at first can't later on: each donor's partitions are looked at once.
+        """
+        if not self._has_room(self._least, node):
+            return
+        donors = [(self._poverty(rich), rich) for rich in self._rich()]
+        heapify(donors)
+        offered: dict[int, Iterator[int]] = {}
+        while donors and self._has_room(self._least, node):
+            _, rich = heappop(donors)
+            if rich not in offered:
+                offered[rich] = iter(list(movable[rich]))
+            partition = next((each for each in offered[rich] if self._may_replace(each, rich, node)), None)
+            if partition is None:
+                continue
+            self._replace(partition, rich, node)
+            if len(self._held[rich]) > self._least[rich]:
+                heappush(donors, (self._poverty(rich), rich))
 
     def _receive_by_chain(self, node: int) -> bool:
         return any(
             self._pass_on(rich, movable, node.__eq__)
-            for movable in (self._newly_held, self._all_held)
-            for rich in self._richest()
+            for movable in (self._newly_held, self._held)
+            for rich in sorted(self._rich(), key=self._poverty)
         )
 
     def _pass_on(self, source: int, movable: Movable, is_goal: Callable[[int], bool]) -> bool:
@@ -163,7 +190,7 @@ class Allocation:
         return bool(chain)
 
     def _replacements(self, movable: Movable, node: int, arrived: Container[int]) -> Iterator[Step]:
-        for partition in movable(node):
-            for other in range(len(self._held)):
+        for partition in movable[node]:
+            for other in self._receivers:
                 if other not in arrived and self._may_replace(partition, node, other):
                     yield Step(node, partition, other)

@@ -6,10 +6,9 @@ by the log as what differs. See docs/protocols/moves.md.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from operator import attrgetter
 
-from .placement import ELIGIBLE, place, system_voter_count
+from .placement import ELIGIBLE, place, place_system
 from .topology import (
     REPLICATION_FACTOR_MAX,
     SYSTEM_GROUP,
@@ -84,8 +83,11 @@ class TopologyChange:
 def admit(topology: Topology, newcomers: Sequence[NodeRecord], lost: Collection[str] = ()) -> Topology:
     """Nodes come in, JOINING, and get their share of replicas; those of the ids `lost` are gone for good.
 
-    Raises InvalidTopology if the topology can't hold a newcomer.
+    Raises InvalidTopology if the topology can't hold a newcomer, or has held one of its id.
     """
+    for node in newcomers:
+        if topology.node(node.id) is not None:
+            raise InvalidTopology(f"there is a node {node.id} already")
     gone = [replace(node, state=NodeState.REMOVED) for node in topology.nodes if node.id in lost]
     joining = [replace(node, state=NodeState.JOINING) for node in newcomers]
     return _placed(topology, [*gone, *joining])
@@ -100,11 +102,15 @@ def decommission(topology: Topology, node_id: str) -> Topology:
 
 
 def keep(topology: Topology, node_id: str) -> Topology:
-    """A node that was to leave stays. Raises ChangeRefused."""
+    """A node that was to leave stays. Raises ChangeRefused.
+
+    What is on its way goes back where it is not known to have left, but for what is on its way to a JOINING node. So
+    the targets hold the same nodes as before if the order to leave was the only change since the topology was settled.
+    """
     node = _present(topology, node_id)
     if node.state is not NodeState.LEAVING:
         return topology
-    return _placed(topology, [replace(node, state=NodeState.JOINING)], holders_first=True)
+    return _placed(topology, [replace(node, state=NodeState.JOINING)], keeps_holders=True)
 
 
 def remove(topology: Topology, node_id: str) -> Topology:
@@ -113,7 +119,7 @@ def remove(topology: Topology, node_id: str) -> Topology:
 
 
 def cordon(topology: Topology, node_id: str, *, is_on: bool) -> Topology:
-    """A node gets no more replicas, or may get some again. Raises ChangeRefused."""
+    """A node gets no more replicas than it has or is about to get, or may get some again. Raises ChangeRefused."""
     node = _present(topology, node_id)
     return topology if node.cordoned is is_on else _placed(topology, [replace(node, cordoned=is_on)])
 
@@ -124,11 +130,17 @@ def with_replication_factor(topology: Topology, replication_factor: int) -> Topo
         raise ChangeRefused(f"the replication factor is from 1 to {REPLICATION_FACTOR_MAX}, not {replication_factor}")
     if replication_factor == topology.replication_factor:
         return topology
-    return _placed(replace(topology, replication_factor=replication_factor), [])
+    return _placed(topology, [], replication_factor=replication_factor)
+
+
+def is_described(topology: Topology, node: NodeRecord) -> bool:
+    """Whether the topology says of a node what `node` says; `state` and `cordoned` are not looked at."""
+    known = topology.node(node.id)
+    return known is not None and (known.state is NodeState.REMOVED or _as_known(node, known) == known)
 
 
 def describe_anew(topology: Topology, described: Iterable[NodeRecord]) -> Topology:
-    """Nodes have other addresses, hosts, zones, weights or names than the topology says.
+    """Nodes have other addresses, hosts, zones, weights or names than the topology says: those that it has.
 
     `state` and `cordoned` of `described` are not looked at. Raises InvalidTopology.
     """
@@ -136,15 +148,16 @@ def describe_anew(topology: Topology, described: Iterable[NodeRecord]) -> Topolo
     must_place = False
     for node in described:
         known = topology.node(node.id)
-        if known is None or known.state is NodeState.REMOVED:
-            continue
-        fresh = replace(node, state=known.state, cordoned=known.cordoned)
-        if fresh != known:
-            changed.append(fresh)
-            must_place |= (fresh.host, fresh.zone, fresh.weight) != (known.host, known.zone, known.weight)
+        if known is not None and not is_described(topology, node):
+            changed.append(_as_known(node, known))
+            must_place |= (node.host, node.zone, node.weight) != (known.host, known.zone, known.weight)
     if not changed:
         return topology
     return _placed(topology, changed) if must_place else _with_nodes(topology, changed)
+
+
+def _as_known(node: NodeRecord, known: NodeRecord) -> NodeRecord:
+    return replace(node, state=known.state, cordoned=known.cordoned)
 
 
 def settle(topology: Topology, members: Mapping[int, frozenset[str]]) -> Topology:
@@ -155,7 +168,7 @@ def settle(topology: Topology, members: Mapping[int, frozenset[str]]) -> Topolog
     """
     reached = {group for group in topology.groups if members.get(group) == frozenset(topology.targets_of(group))}
     awaited = {node_id for group in topology.groups if group not in reached for node_id in topology.targets_of(group)}
-    is_complete = len(members) == len(topology.groups)
+    is_complete = all(group in members for group in topology.groups)
     held = frozenset[str]().union(*members.values()) if is_complete else frozenset[str]()
     changed = [
         replace(node, state=NodeState.NORMAL if node.state is NodeState.JOINING else NodeState.REMOVED)
@@ -177,33 +190,70 @@ def _present(topology: Topology, node_id: str) -> NodeRecord:
 
 
 def _with_nodes(topology: Topology, changed: Iterable[NodeRecord]) -> Topology:
+    return replace(topology, epoch=topology.epoch + 1, nodes=_nodes(topology, changed))
+
+
+def _nodes(topology: Topology, changed: Iterable[NodeRecord]) -> tuple[NodeRecord, ...]:
     nodes = {node.id: node for node in (*topology.nodes, *changed)}
-    return replace(topology, epoch=topology.epoch + 1, nodes=tuple(sorted(nodes.values(), key=attrgetter("id"))))
+    return tuple(sorted(nodes.values(), key=attrgetter("id")))
 
 
-def _placed(topology: Topology, changed: Iterable[NodeRecord], *, holders_first: bool = False) -> Topology:
-    """The next epoch, with its replicas where these nodes want them. Raises ChangeRefused if nobody could hold any.
+def _placed(
+    topology: Topology,
+    changed: Iterable[NodeRecord],
+    *,
+    replication_factor: int | None = None,
+    keeps_holders: bool = False,
+) -> Topology:
+    """The next epoch, with its replicas where these nodes want them. Raises ChangeRefused if some could be nowhere.
 
-    What is on its way goes on, unless `holders_first`: then what has not left rather stays.
+    What is on its way goes on; if `keeps_holders`, what has not left rather stays.
     """
-    after = _with_nodes(topology, changed)
-    if not any(node.state in ELIGIBLE for node in after.nodes):
+    nodes = _nodes(topology, changed)
+    factor = replication_factor or topology.replication_factor
+    if not any(node.state in ELIGIBLE for node in nodes):
         raise ChangeRefused("no node would be left to hold anything")
     holders = dict(topology.moving)
+    previous = [_previous(topology, group, holders.get(group, ()), keeps_holders) for group in topology.groups]
+    try:
+        voters = place_system(nodes, factor, previous[SYSTEM_GROUP])
+        targets = place(nodes, topology.partitions, factor, tuple(previous[SYSTEM_GROUP + 1 :]))
+    except InvalidTopology as error:
+        raise ChangeRefused(str(error)) from error
+    return replace(
+        topology,
+        epoch=topology.epoch + 1,
+        replication_factor=factor,
+        nodes=nodes,
+        targets=targets,
+        system_voters=voters,
+        moving=_moving(topology, nodes, targets, voters),
+    )
 
-    def previous(group: int) -> tuple[str, ...]:
-        ways = [topology.targets_of(group), holders.get(group, ())]
-        return tuple(dict.fromkeys(chain.from_iterable(reversed(ways) if holders_first else ways)))
 
-    count = system_voter_count(after.replication_factor, after.nodes)
-    voters = place(after.nodes, 1, count, (previous(SYSTEM_GROUP),))[0]
-    targets = place(after.nodes, after.partitions, after.replication_factor, tuple(map(previous, topology.groups[1:])))
-    return replace(after, targets=targets, system_voters=voters, moving=_moving(topology, after, targets, voters))
+def _previous(topology: Topology, group: int, holders: Sequence[str], keeps_holders: bool) -> tuple[str, ...]:
+    """The nodes that are to hold a group or still may, those first that rather should."""
+    targets = topology.targets_of(group)
+    if not keeps_holders:
+        return tuple(dict.fromkeys((*targets, *(each for each in holders if not _is_cordoned(topology, each)))))
+    if any(_is_joining(topology, each) for each in targets if each not in holders):
+        return tuple(dict.fromkeys((*targets, *holders)))
+    return tuple(dict.fromkeys((*(each for each in targets if each in holders), *holders, *targets)))
 
 
-def _moving(before: Topology, after: Topology, targets: Targets, voters: tuple[str, ...]) -> Moving:
+def _is_cordoned(topology: Topology, node_id: str) -> bool:
+    node = topology.node(node_id)
+    return node is not None and node.cordoned
+
+
+def _is_joining(topology: Topology, node_id: str) -> bool:
+    node = topology.node(node_id)
+    return node is not None and node.state is NodeState.JOINING
+
+
+def _moving(before: Topology, nodes: Sequence[NodeRecord], targets: Targets, voters: tuple[str, ...]) -> Moving:
     """Where each group was that is not known to be where it should be. Removed nodes don't count: nobody asks them."""
-    gone = {node.id for node in after.nodes if node.state is NodeState.REMOVED}
+    gone = {node.id for node in nodes if node.state is NodeState.REMOVED}
     formerly = dict(before.moving)
     moving: list[tuple[int, tuple[str, ...]]] = []
     for group, ids in [(SYSTEM_GROUP, voters), *((group_of_partition(at), ids) for at, ids in enumerate(targets))]:

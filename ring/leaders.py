@@ -8,7 +8,7 @@ from fractions import Fraction
 from math import ceil, floor
 
 from .chains import Step, shortest_chain
-from .spread import fair_shares
+from .shares import fair_shares
 
 
 def with_even_leaders(replicas: Sequence[Sequence[int]], weights: Sequence[int]) -> list[list[int]]:

@@ -1,4 +1,4 @@
-"""How the replicas of a partition spread over zones and hosts, and what share of all replicas that leaves each node.
+"""How the replicas of a partition spread over zones and hosts.
 
 Losing a zone or a host must cost a partition as few replicas as possible. So zones are used evenly; where the zones
 don't decide, hosts are. Each replica has a cost, (replicas before it in its zone, on its host), and a partition
@@ -8,18 +8,13 @@ takes the cheapest ones: those below the dearest cost taken are a must, those at
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from heapq import nsmallest
 from itertools import chain
-from math import floor
 from typing import TypeAlias
 
 from .topology import NodeRecord
 
 Cost: TypeAlias = tuple[int, int]
-Amount: TypeAlias = int | Fraction
-Span: TypeAlias = tuple[Amount, Amount]
-"""The fewest and the most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +32,8 @@ class Rule:
             place: (sum(cost < dearest for cost in ascending), sum(cost <= dearest for cost in ascending))
             for place, ascending in costs.items()
         }
+        if sum(most for _, most in spans.values()) == count:
+            spans = {place: (most, most) for place, (_, most) in spans.items()}
         return Rule(spans, sum(fewest for fewest, _ in spans.values()))
 
     def allows(self, counts: Mapping[int, int], missing: int) -> bool:
@@ -52,7 +49,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """The rules of one set of nodes, which are known by their position. Zones and hosts are numbered too."""
+    """The rules for partitions that some of the nodes may hold. Nodes, zones and hosts are known by their numbers."""
 
     replicas: int
     zone_of: Sequence[int]
@@ -61,16 +58,24 @@ class Spread:
     hosts: Mapping[tuple[int, int], Rule]
     """By zone and the number of a partition's replicas in it."""
 
+    elastic: frozenset[int]
+    """The zones in which one full partition may have more replicas than another."""
+
     free: bool
     """Whether any distinct nodes will do."""
 
     @staticmethod
-    def over(nodes: Sequence[NodeRecord], replicas: int) -> "Spread":
-        """The rules for partitions with `replicas` replicas, at most one per node. A host's name counts in its zone."""
-        assert 1 <= replicas <= len(nodes), (replicas, len(nodes))
+    def over(nodes: Sequence[NodeRecord], replicas: int, candidates: Sequence[int] | None = None) -> "Spread":
+        """The rules for partitions with `replicas` replicas, at most one per node. A host's name counts in its zone.
+
+        `candidates` are the positions of the nodes that may hold one, all if None.
+        """
+        candidates = range(len(nodes)) if candidates is None else candidates
+        assert 1 <= replicas <= len(candidates), (replicas, len(candidates))
         zone_of = _numbered([node.zone for node in nodes])
         host_of = _numbered([(node.zone, node.host) for node in nodes])
-        host_sizes = _host_sizes(zone_of, host_of, replicas)
+        hosts = Counter((zone_of[node], host_of[node]) for node in candidates)
+        host_sizes = _host_sizes(hosts, replicas)
         zones = Rule.cheapest({zone: _zone_costs(sizes, replicas) for zone, sizes in host_sizes.items()}, replicas)
         return Spread(
             replicas,
@@ -82,7 +87,8 @@ class Spread:
                 for zone, sizes in host_sizes.items()
                 for count in range(max(zones.spans[zone][0], 1), zones.spans[zone][1] + 1)
             },
-            free=replicas == 1 or (len(host_sizes) == 1 and max(Counter(host_of).values()) == 1),
+            elastic=frozenset(zone for zone, (fewest, most) in zones.spans.items() if fewest < most),
+            free=replicas == 1 or (len(host_sizes) == 1 and max(hosts.values()) == 1),
         )
 
     def allows(self, replicas: Sequence[int]) -> bool:
@@ -97,6 +103,15 @@ class Spread:
             needed += final - present - self.zones.spans[zone][0]
         return needed <= self.replicas - len(replicas)
 
+    def allows_exchange(self, replicas: Sequence[int], old: int, new: int) -> bool:
+        """Whether a partition that lies where it may can have `new` in the place of `old`."""
+        if self.free:
+            return True
+        left, entered = self.zone_of[old], self.zone_of[new]
+        if left != entered and len(replicas) == self.replicas and not self.elastic.issuperset((left, entered)):
+            return False
+        return self.allows([new if node == old else node for node in replicas])
+
     def _least_final(self, zone: int, present: int, replicas: Sequence[int]) -> int | None:
         """The least number of replicas in a zone that the present ones can grow to by its hosts' rules."""
         fewest, most = self.zones.spans[zone]
@@ -106,60 +121,21 @@ class Spread:
         hosts = Counter([self.host_of[node] for node in replicas if self.zone_of[node] == zone])
         return next((final for final in finals if self.hosts[zone, final].allows(hosts, final - present)), None)
 
-    def shares(self, weights: Sequence[int]) -> list[Fraction]:
-        """Each node's fair number of replicas per partition: by weight, as far as the rules let it."""
-        by_zone = _grouped(range(len(weights)), self.zone_of)
-        of_zones = self._divided(by_zone, weights, self.zones.spans, Fraction(self.replicas))
-        shares = [Fraction(0)] * len(weights)
-        for zone, members in by_zone.items():
-            by_host = _grouped(members, self.host_of)
-            of_hosts = self._divided(by_host, weights, self._host_spans(zone, by_host, of_zones[zone]), of_zones[zone])
-            for host, mates in by_host.items():
-                own = fair_shares([weights[node] for node in mates], [(0, 1)] * len(mates), of_hosts[host])
-                for node, share in zip(mates, own, strict=True):
-                    shares[node] = share
-        return shares
+    def legal_part(self, nodes: Iterable[int]) -> list[int]:
+        """Of these nodes, the first ones on which a partition may lie."""
+        part: list[int] = []
+        for node in nodes:
+            if node not in part and len(part) < self.replicas and self.allows([*part, node]):
+                part.append(node)
+        return part
 
-    def _host_spans(self, zone: int, hosts: Iterable[int], share: Fraction) -> dict[int, Span]:
-        """The spans of a zone's hosts when some partitions have floor(share) replicas in it and some one more."""
-        count, part = floor(share), share - floor(share)
-        below, above = self._host_rule(zone, count), self._host_rule(zone, count + (part > 0))
-        return {host: _mixed(below.get(host, (0, 0)), above.get(host, (0, 0)), part) for host in hosts}
+    def zone_span(self, zone: int) -> tuple[int, int]:
+        """The fewest and the most replicas of one partition in a zone."""
+        return self.zones.spans.get(zone, (0, 0))
 
-    def _host_rule(self, zone: int, count: int) -> Mapping[int, tuple[int, int]]:
+    def host_spans(self, zone: int, count: int) -> Mapping[int, tuple[int, int]]:
+        """The fewest and the most replicas on each host of a partition that has `count` of them in the zone."""
         return self.hosts[zone, count].spans if count else {}
-
-    @staticmethod
-    def _divided(
-        places: Mapping[int, Sequence[int]], weights: Sequence[int], spans: Mapping[int, Span], total: Fraction
-    ) -> dict[int, Fraction]:
-        place_weights = [sum(weights[node] for node in members) for members in places.values()]
-        divided = fair_shares(place_weights, [spans[place] for place in places], total)
-        return dict(zip(places, divided, strict=True))
-
-
-def fair_shares(weights: Sequence[int], spans: Sequence[Span], total: Fraction) -> list[Fraction]:
-    """`total` divided by weight, each share within its span (the spans' sums must lie around `total`).
-
-    Shares that leave their span are held at its end and the rest is divided anew, always those of the prevailing
-    direction first (CSS Flexible Box Layout, section 9.7).
-
-    >>> [str(share) for share in fair_shares([1, 1, 10], [(0, 1)] * 3, Fraction(2))]
-    ['1/2', '1/2', '1']
-    """
-    shares = [Fraction(0)] * len(weights)
-    open_places = list(range(len(weights)))
-    while open_places:
-        rate = total / sum(weights[place] for place in open_places)
-        wanted = {place: rate * weights[place] for place in open_places}
-        held = {place: Fraction(max(spans[place][0], min(spans[place][1], wanted[place]))) for place in open_places}
-        excess = sum(held.values()) - total
-        fixed = [place for place in open_places if not excess or (held[place] - wanted[place]) * excess > 0]
-        for place in fixed:
-            shares[place] = held[place]
-            total -= held[place]
-        open_places = [place for place in open_places if place not in set(fixed)] if excess else []
-    return shares
 
 
 def _numbered(names: Sequence[object]) -> list[int]:
@@ -167,19 +143,11 @@ def _numbered(names: Sequence[object]) -> list[int]:
     return [numbers.setdefault(name, len(numbers)) for name in names]
 
 
-def _grouped(nodes: Iterable[int], place_of: Sequence[int]) -> dict[int, list[int]]:
-    places: dict[int, list[int]] = {}
-    for node in nodes:
-        places.setdefault(place_of[node], []).append(node)
-    return places
-
-
-def _host_sizes(zone_of: Sequence[int], host_of: Sequence[int], size_max: int) -> dict[int, dict[int, int]]:
+def _host_sizes(hosts: Mapping[tuple[int, int], int], size_max: int) -> dict[int, dict[int, int]]:
     """Zone to host to the number of its nodes, as far as a partition can use them."""
     sizes: dict[int, dict[int, int]] = {}
-    for zone, host in zip(zone_of, host_of, strict=True):
-        hosts = sizes.setdefault(zone, {})
-        hosts[host] = min(size_max, hosts.get(host, 0) + 1)
+    for (zone, host), size in hosts.items():
+        sizes.setdefault(zone, {})[host] = min(size_max, size)
     return sizes
 
 
@@ -190,8 +158,3 @@ def _host_costs(size: int) -> list[Cost]:
 def _zone_costs(host_sizes: Mapping[int, int], replicas: int) -> list[Cost]:
     on_hosts = nsmallest(replicas, chain.from_iterable(range(size) for size in host_sizes.values()))
     return list(enumerate(on_hosts))
-
-
-def _mixed(below: tuple[int, int], above: tuple[int, int], part: Fraction) -> Span:
-    fewest, most = (low + (high - low) * part for low, high in zip(below, above, strict=True))
-    return fewest, most

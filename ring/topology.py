@@ -139,6 +139,11 @@ class Topology:
         return self.system_voters if group == SYSTEM_GROUP else self.targets[partition_of_group(group)]
 
     @property
+    def preferred_leaders(self) -> dict[int, str]:
+        """By group the node that should lead it: the first of its targets."""
+        return {group: self.targets_of(group)[0] for group in self.groups}
+
+    @property
     def groups(self) -> range:
         """The system group, and one group for each partition."""
         return range(self.partitions + 1)
@@ -151,6 +156,11 @@ class Topology:
     def with_targets(self, targets: Targets) -> "Topology":
         """The next epoch, with other targets."""
         return replace(self, epoch=self.epoch + 1, targets=targets)
+
+    def in_one_epoch(self, after: "Topology") -> "Topology":
+        """What several changes have made of this topology, as the next epoch; this one if they have changed nothing."""
+        is_changed = replace(after, epoch=self.epoch) != self
+        return replace(after, epoch=self.epoch + 1) if is_changed else self
 
     def to_json(self) -> bytes:
         """Canonical JSON: sorted keys, no spaces, ASCII; targets and voters are positions in `nodes`.

@@ -18,7 +18,16 @@ from .channels import METHODS, channel_options, now_s
 from .config import ClientConfig
 from .core import Core, Pages
 from .operations import Consistency, Indexes, Operation, Text
-from .results import ClusterStatus, Explanation, Match, Record, Resolution, Topology
+from .orders import (
+    CordonNode,
+    DecommissionNode,
+    KeepNode,
+    Order,
+    RemoveNode,
+    SetReplicationFactor,
+    UncordonNode,
+)
+from .results import ClusterChange, ClusterStatus, Explanation, Match, Record, Resolution, Topology
 from .unit import Outcome
 
 Result = TypeVar("Result")
@@ -155,6 +164,55 @@ class Client:
     def status(self, *, timeout_s: float | None = None) -> ClusterStatus:
         """Health and load of every node."""
         return self._run(self._core.status(timeout_s))
+
+    def change(self, *orders: Order, dry_run: bool = False, timeout_s: float | None = None) -> ClusterChange:
+        """Change what the cluster is made of, by all of the orders or none; what will move.
+
+        Returns once it is decided; the replicas move after, see `status`. Orders are idempotent: one that is carried
+        out already is no error. Raises InvalidRequest for orders that can't be right or a node that is not there,
+        ChangeRefused for what can't be done as the cluster is, InDoubt if there was no answer: to repeat it is safe.
+        With `dry_run` it only tells what would happen.
+        """
+        return self._run(self._core.change(orders, dry_run, timeout_s))
+
+    def plan(
+        self,
+        *,
+        add: int = 0,
+        remove: str | Iterable[str] = (),
+        decommission: str | Iterable[str] = (),
+        replication_factor: int | None = None,
+        timeout_s: float | None = None,
+    ) -> ClusterChange:
+        """What would move if so many nodes were added, and those of these names removed or decommissioned.
+
+        Changes nothing; `remove` may name nodes that are alive.
+        """
+        return self._run(self._core.plan(add, remove, decommission, replication_factor, timeout_s))
+
+    def decommission(self, node: str, *, timeout_s: float | None = None) -> ClusterChange:
+        """Have a node leave for good; it serves until its last replica has moved. For the rest see `change`."""
+        return self.change(DecommissionNode(node), timeout_s=timeout_s)
+
+    def keep(self, node: str, *, timeout_s: float | None = None) -> ClusterChange:
+        """Take a decommission back, while the node is not gone."""
+        return self.change(KeepNode(node), timeout_s=timeout_s)
+
+    def remove_node(self, node: str, *, timeout_s: float | None = None) -> ClusterChange:
+        """Give a node up that is dead for good: its replicas are made anew. Raises ChangeRefused while it is alive."""
+        return self.change(RemoveNode(node), timeout_s=timeout_s)
+
+    def cordon(self, node: str, *, timeout_s: float | None = None) -> ClusterChange:
+        """Give a node no more replicas; it keeps those that it has."""
+        return self.change(CordonNode(node), timeout_s=timeout_s)
+
+    def uncordon(self, node: str, *, timeout_s: float | None = None) -> ClusterChange:
+        """Let a node have replicas again."""
+        return self.change(UncordonNode(node), timeout_s=timeout_s)
+
+    def set_replication_factor(self, number: int, *, timeout_s: float | None = None) -> ClusterChange:
+        """Have so many replicas of each partition, or as many as there are nodes if these are fewer."""
+        return self.change(SetReplicationFactor(number), timeout_s=timeout_s)
 
     def explain(self, key: Text, *, timeout_s: float | None = None) -> Explanation:
         """Where `key` lives, and what is stored under it; an absent key is no error."""

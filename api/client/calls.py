@@ -17,7 +17,7 @@ from ..errors import KeyNotFound, RingholdError, error_for
 from ..proto.ringhold.v1.cluster_pb2 import TopologyRequest, TopologyResponse
 from ..proto.ringhold.v1.kv_pb2 import GetRequest, GetResponse
 from .config import DOUBLINGS_MAX, ClientConfig
-from .fate import MutationFate, ReadFate, log_time_in
+from .fate import MutationFate, OrderFate, ReadFate, RequestFate, log_time_in
 from .routing import Routing
 from .wire import MutationRequest
 
@@ -229,7 +229,7 @@ class Read(Call[Result]):
         super().__init__(around, key, timeout_s)
         self._request = request
         self._parse = parse
-        self._fate = ReadFate()
+        self._fate: RequestFate = ReadFate()
 
     def _attempt(self, now: float) -> Effect[Result]:
         return self._ask(self._request, now, self._done, self._refused)
@@ -275,6 +275,29 @@ class BulkRead(Read[Result]):
     ) -> None:
         super().__init__(around, None, timeout_s, request, parse)
         self._attempt_timeout_s = around.config.bulk_attempt_timeout_s
+
+
+class Plan(BulkRead[Result]):
+    """What a change of the cluster would do.
+
+    To place thousands of partitions takes seconds: an attempt has a third of the deadline if that is longer than usual.
+    """
+
+    def __init__(
+        self, around: Surroundings, timeout_s: float, request: Message, parse: Callable[[Any, float], Result]
+    ) -> None:
+        super().__init__(around, timeout_s, request, parse)
+        self._attempt_timeout_s = max(self._attempt_timeout_s, timeout_s / 3)
+
+
+class Orders(Plan[Result]):
+    """A change of the cluster: idempotent, so that it is repeated like a read, but it may end in doubt."""
+
+    def __init__(
+        self, around: Surroundings, timeout_s: float, request: Message, parse: Callable[[Any, float], Result]
+    ) -> None:
+        super().__init__(around, timeout_s, request, parse)
+        self._fate = OrderFate()
 
 
 class TopologyRead(BulkRead[Result]):

@@ -31,6 +31,7 @@ METHODS: Final[Mapping[type[Message], Method]] = {
     kv_pb2.ResolveRequest: Method("/ringhold.v1.KV/Resolve", kv_pb2.ResolveResponse),
     cluster_pb2.TopologyRequest: Method("/ringhold.v1.Cluster/Topology", cluster_pb2.TopologyResponse),
     cluster_pb2.StatusRequest: Method("/ringhold.v1.Cluster/Status", cluster_pb2.StatusResponse),
+    cluster_pb2.ChangeRequest: Method("/ringhold.v1.Cluster/Change", cluster_pb2.ChangeResponse),
     cluster_pb2.ExplainRequest: Method("/ringhold.v1.Cluster/Explain", cluster_pb2.ExplainResponse),
 }
 

@@ -4,16 +4,17 @@ Both shells make the same calls of the same arguments here, so that they can't d
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ..errors import InDoubt, InvalidRequest
 from ..proto.ringhold.v1 import cluster_pb2, kv_pb2
 from . import wire
 from .batch import Batch
-from .calls import BulkRead, Call, Mutation, Read, Resolve, StaleRead, Surroundings, TopologyRead
+from .calls import BulkRead, Call, Mutation, Orders, Plan, Read, Resolve, StaleRead, Surroundings, TopologyRead
 from .config import ClientConfig
 from .operations import Consistency, Indexes, Operation, Text
-from .results import ClusterStatus, Explanation, Match, Record, Resolution, Topology
+from .orders import AddNodes, DecommissionNode, Order, RemoveNode, SetReplicationFactor
+from .results import ClusterChange, ClusterStatus, Explanation, Match, Record, Resolution, Topology
 from .routing import Routing
 from .unit import Outcome
 
@@ -160,6 +161,30 @@ class Core:
         request = cluster_pb2.StatusRequest()
         return BulkRead(self._around, self._deadline_s(timeout_s), request, lambda answer, _: wire.status_of(answer))
 
+    def change(self, orders: Iterable[Order], dry_run: bool, timeout_s: float | None) -> Call[ClusterChange]:
+        request = wire.change_request(orders, dry_run)
+
+        def parse(answer: cluster_pb2.ChangeResponse, _now: float) -> ClusterChange:
+            self._around.routing.heard_epoch(answer.epoch)
+            return wire.cluster_change_of(answer)
+
+        kind = Plan if dry_run else Orders
+        return kind(self._around, self._deadline_s(timeout_s), request, parse)
+
+    def plan(
+        self,
+        add: int,
+        remove: str | Iterable[str],
+        decommission: str | Iterable[str],
+        replication_factor: int | None,
+        timeout_s: float | None,
+    ) -> Call[ClusterChange]:
+        orders: list[Order] = [AddNodes(add)] if add else []
+        orders += map(RemoveNode, _names(remove))
+        orders += map(DecommissionNode, _names(decommission))
+        orders += [] if replication_factor is None else [SetReplicationFactor(replication_factor)]
+        return self.change(orders, True, timeout_s)
+
     def explain(self, key: Text, timeout_s: float | None) -> Call[Explanation]:
         name = wire.to_bytes(key)
         request = cluster_pb2.ExplainRequest(key=name)
@@ -172,3 +197,7 @@ class Core:
 
     def _id(self, request_id: bytes | None) -> bytes:
         return request_id or self._around.rng.randbytes(REQUEST_ID_BYTES)
+
+
+def _names(names: str | Iterable[str]) -> Iterable[str]:
+    return (names,) if isinstance(names, str) else names

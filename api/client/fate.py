@@ -115,6 +115,33 @@ class MutationFate:
         return doubt
 
 
+class OrderFate:
+    """Orders to the cluster are idempotent, so that they are repeated; but what was sent may have been taken.
+
+    Then a refusal of a later attempt ends nothing: the first one may be the reason for it.
+    """
+
+    def __init__(self) -> None:
+        self.is_in_doubt = False
+        self._last: RingholdError | None = None
+
+    def judge(self, error: RingholdError) -> RingholdError | None:
+        self._last = more_telling(self._last, error)
+        if isinstance(error, InDoubt):
+            self.is_in_doubt = True
+            return None
+        return None if isinstance(error, Unavailable | Overloaded) else self.ending()
+
+    def ending(self) -> RingholdError:
+        last = self._last or not_attempted()
+        if not self.is_in_doubt:
+            return last
+        message = f"the change may or may not have been made, to give it again is safe: {last}"
+        doubt = InDoubt("IN_DOUBT", message)
+        doubt.__cause__ = last
+        return doubt
+
+
 def not_attempted() -> TimedOut:
     """The error of a request for which there was no time at all."""
     return TimedOut("TIMED_OUT", "the deadline passed before the first attempt")

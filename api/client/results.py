@@ -82,7 +82,8 @@ class Node:
     """A node as the answering node knows it.
 
     `state` is what the topology says (JOINING, NORMAL, LEAVING, REMOVED), `liveness` what gossip believes (ALIVE,
-    SUSPECT, DEAD, LEFT); UNSPECIFIED if the answering node did not say.
+    SUSPECT, DEAD, LEFT); UNSPECIFIED if the answering node did not say. A `cordoned` node keeps the replicas that it
+    has and gets no others.
     """
 
     id: str
@@ -94,6 +95,7 @@ class Node:
     weight: int
     state: str
     liveness: str
+    cordoned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +161,28 @@ class NodeStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Move:
+    """A group whose replicas are not where they should be: `partition`, or None for the system group.
+
+    `adding` and `removing` are names of nodes. `step` is WAITING (for its turn), COPYING (newcomers get a snapshot, or
+    catch up), REMOVING (all newcomers vote; who is to leave still does, too) or UNKNOWN (the group's leader has not
+    been heard). The bytes are rough, for a progress bar.
+    """
+
+    partition: int | None
+    adding: tuple[str, ...]
+    removing: tuple[str, ...]
+    step: str
+    bytes_done: int = 0
+    bytes_total: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterStatus:
     """Health and load of all nodes, and the partitions that have no reachable leader.
 
-    `lost_partitions` are those of them that no node has a good copy of.
+    `lost_partitions` are those of them that no node has a good copy of. The cluster `is_settled` if every replica is
+    where it should be, and no node is on the way in or out; `moves` are the groups that are not there yet.
     """
 
     cluster_name: str
@@ -171,6 +191,54 @@ class ClusterStatus:
     nodes: tuple[NodeStatus, ...]
     unavailable_partitions: tuple[int, ...]
     lost_partitions: tuple[int, ...] = ()
+    replication_factor: int = 0
+    is_settled: bool = False
+    moves: tuple[Move, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedMove:
+    """What a change has in mind for a group: `partition`, or None for the system group. Nodes are named.
+
+    `bytes` is what is copied to all of `adding` together.
+    """
+
+    partition: int | None
+    adding: tuple[str, ...]
+    removing: tuple[str, ...]
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLoad:
+    """What a node holds before a change and after it: replicas, those that it leads by plan, and bytes of records."""
+
+    name: str
+    host: str
+    zone: str
+    replicas_before: int
+    replicas_after: int
+    leaders_before: int
+    leaders_after: int
+    bytes_before: int
+    bytes_after: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterChange:
+    """What a change of the cluster does, or, of a dry run, would do.
+
+    `epoch` is that of the topology which holds the change; of a dry run, the present one. In all, `bytes` are copied,
+    in `seconds` at the throttle of snapshots (0: there is no throttle). `loads` has every node that holds or will hold
+    something. `warnings` say, for people, what the change does not achieve.
+    """
+
+    epoch: int
+    moves: tuple[PlannedMove, ...]
+    loads: tuple[NodeLoad, ...]
+    bytes: int
+    seconds: float
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

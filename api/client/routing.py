@@ -123,11 +123,15 @@ class Routing:
 
     def heard(self, header: Header, now: float) -> None:
         """Take in what an answer says of its partition's group and of the topology."""
-        if header.topology_epoch > self._epoch:
-            self._outdated = True
+        self.heard_epoch(header.topology_epoch)
         if self._struggling and not header.stale:
             self._struggling.discard(header.partition)
         self.heard_log_time(header.partition, header.log_time_ms, now)
+
+    def heard_epoch(self, epoch: int) -> None:
+        """Take in which epoch of the topology a node has."""
+        if epoch > self._epoch:
+            self._outdated = True
 
     def heard_log_time(self, partition: int, value_ms: int, now: float) -> None:
         """Take in a log time that the group's leader gave."""

@@ -3,18 +3,33 @@
 from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
+from ..changes import check_added, check_change, check_node_name, check_replication_factor
 from ..errors import InDoubt, InvalidRequest, Unsupported
 from ..proto.ringhold.v1 import cluster_pb2, kv_pb2
 from .operations import Consistency, Delete, Get, Indexes, Operation, Set, Text
+from .orders import (
+    AddNodes,
+    CordonNode,
+    DecommissionNode,
+    KeepNode,
+    Order,
+    RemoveNode,
+    SetReplicationFactor,
+    UncordonNode,
+)
 from .results import (
     Change,
+    ClusterChange,
     ClusterStatus,
     Explanation,
     Fate,
     Match,
+    Move,
     Node,
+    NodeLoad,
     NodeStatus,
     Partition,
+    PlannedMove,
     Record,
     Resolution,
     Topology,
@@ -30,6 +45,7 @@ CONSISTENCIES: Mapping[str, kv_pb2.Consistency] = {
 }
 STATES = {number: name.removeprefix("NODE_STATE_") for name, number in cluster_pb2.NodeState.items()}
 HEALTHS = {number: name.removeprefix("REPLICA_HEALTH_") for name, number in cluster_pb2.ReplicaHealth.items()}
+STEPS = {number: name.removeprefix("MOVE_STEP_") for name, number in cluster_pb2.MoveStep.items()}
 LIVENESSES = {number: name.removeprefix("LIVENESS_") for name, number in cluster_pb2.Liveness.items()}
 
 FATES: Mapping[int, Fate] = {
@@ -102,6 +118,50 @@ def resolve_request(
             )
             raise InvalidRequest(reason, message)
     return request
+
+
+def change_request(orders: Iterable[Order], dry_run: bool) -> cluster_pb2.ChangeRequest:
+    """Raises InvalidRequest for orders that can't be right, each by itself or together."""
+    request = cluster_pb2.ChangeRequest(changes=map(change_of, orders), dry_run=dry_run)
+    check_change(request)
+    return request
+
+
+def change_of(order: Order) -> cluster_pb2.Change:
+    match order:
+        case DecommissionNode(name):
+            return cluster_pb2.Change(decommission=node_name(name))
+        case KeepNode(name):
+            return cluster_pb2.Change(keep=node_name(name))
+        case RemoveNode(name):
+            return cluster_pb2.Change(remove=node_name(name))
+        case CordonNode(name):
+            return cluster_pb2.Change(cordon=node_name(name))
+        case UncordonNode(name):
+            return cluster_pb2.Change(uncordon=node_name(name))
+        case SetReplicationFactor(number):
+            check_replication_factor(whole_number(number))
+            return cluster_pb2.Change(replication_factor=number)
+        case AddNodes(number):
+            check_added(whole_number(number))
+            return cluster_pb2.Change(add=number)
+        case _:
+            raise TypeError(f"a change of the cluster is made of orders, not {type(order).__name__}")
+
+
+def node_name(name: str) -> str:
+    """The name, if a message can hold it."""
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a node is a str, not {type(name).__name__}")
+    check_node_name(name)
+    return name
+
+
+def whole_number(number: int) -> int:
+    """The number; nothing is converted silently."""
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise TypeError(f"a number is an int, not {type(number).__name__}")
+    return number
 
 
 def operation_request(operation: Operation) -> OperationRequest:
@@ -208,6 +268,7 @@ def node_of(node: cluster_pb2.Node) -> Node:
         weight=node.weight,
         state=STATES.get(node.state, "UNSPECIFIED"),
         liveness=LIVENESSES.get(node.liveness, "UNSPECIFIED"),
+        cordoned=node.cordoned,
     )
 
 
@@ -249,9 +310,58 @@ def unhealthy_of(replica: cluster_pb2.UnhealthyReplica) -> UnhealthyReplica:
 
 
 def status_of(answer: cluster_pb2.StatusResponse) -> ClusterStatus:
-    nodes = tuple(node_status_of(node) for node in answer.nodes)
-    missing, lost = tuple(answer.unavailable_partitions), tuple(answer.lost_partitions)
-    return ClusterStatus(answer.cluster_name, answer.cluster_id, answer.epoch, nodes, missing, lost)
+    return ClusterStatus(
+        cluster_name=answer.cluster_name,
+        cluster_id=answer.cluster_id,
+        epoch=answer.epoch,
+        nodes=tuple(node_status_of(node) for node in answer.nodes),
+        unavailable_partitions=tuple(answer.unavailable_partitions),
+        lost_partitions=tuple(answer.lost_partitions),
+        replication_factor=answer.replication_factor,
+        is_settled=answer.is_settled,
+        moves=tuple(move_of(move) for move in answer.moves),
+    )
+
+
+def move_of(move: cluster_pb2.Move) -> Move:
+    return Move(
+        partition=move.partition if move.HasField("partition") else None,
+        adding=tuple(move.adding),
+        removing=tuple(move.removing),
+        step=STEPS.get(move.step, "UNSPECIFIED"),
+        bytes_done=move.bytes_done,
+        bytes_total=move.bytes_total,
+    )
+
+
+def cluster_change_of(answer: cluster_pb2.ChangeResponse) -> ClusterChange:
+    return ClusterChange(
+        epoch=answer.epoch,
+        moves=tuple(planned_move_of(move) for move in answer.moves),
+        loads=tuple(load_of(load) for load in answer.loads),
+        bytes=answer.bytes,
+        seconds=answer.seconds,
+        warnings=tuple(answer.warnings),
+    )
+
+
+def planned_move_of(move: cluster_pb2.PlannedMove) -> PlannedMove:
+    partition = move.partition if move.HasField("partition") else None
+    return PlannedMove(partition, tuple(move.adding), tuple(move.removing), move.bytes)
+
+
+def load_of(load: cluster_pb2.NodeLoad) -> NodeLoad:
+    return NodeLoad(
+        name=load.name,
+        host=load.host,
+        zone=load.zone,
+        replicas_before=load.replicas_before,
+        replicas_after=load.replicas_after,
+        leaders_before=load.leaders_before,
+        leaders_after=load.leaders_after,
+        bytes_before=load.bytes_before,
+        bytes_after=load.bytes_after,
+    )
 
 
 def explanation_of(key: bytes, answer: cluster_pb2.ExplainResponse) -> Explanation:

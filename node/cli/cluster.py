@@ -16,16 +16,27 @@ def register(app: typer.Typer) -> None:
     app.command("explain", epilog=EXPLAIN_EXAMPLES)(explain_key)
 
 
-STATUS_EXAMPLES = examples("ringhold status", "ringhold status --endpoints 10.0.0.1:50051,10.0.0.2:50051 -o json")
+STATUS_EXAMPLES = examples(
+    "ringhold status", "ringhold status --watch", "ringhold status --endpoints 10.0.0.1:50051,10.0.0.2:50051 -o json"
+)
 
 
-def show_status(endpoints: Endpoints = ENDPOINTS_DEFAULT, output: Output = Form.TABLE, timeout: Timeout = 10.0) -> None:
-    """Show the nodes: their states, whether they are alive, and what they hold."""
+def show_status(
+    watch: Annotated[bool, typer.Option("--watch", help="Look again and again, until nothing moves any more.")] = False,
+    endpoints: Endpoints = ENDPOINTS_DEFAULT,
+    output: Output = Form.TABLE,
+    timeout: Timeout = 10.0,
+) -> None:
+    """Show the nodes, what they hold, and what is on the move between them."""
     from .cluster_views import status_view
 
     with connect(endpoints, timeout) as client:
+        if watch:
+            from .watching import watch as watch_cluster
+
+            return watch_cluster(client, output)
         status = client.status()
-    show(output, status_view(status))
+    return show(output, status_view(status))
 
 
 RING_EXAMPLES = examples("ringhold ring", "ringhold ring -o plain | cut -f2 | sort | uniq -c")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from .move_views import group_name, move_parts
 from .output import Json, View, json_bytes, shown, size_text
 
 if TYPE_CHECKING:
@@ -21,18 +22,26 @@ STYLES = {
     "LEAVING": "yellow",
     "SUSPECT": "yellow",
     "DEAD": "bold red",
+    "NORMAL, cordoned": "yellow",
+    "JOINING, cordoned": "yellow",
+    "LEAVING, cordoned": "yellow",
     "REMOVED": "dim",
     "LEFT": "dim",
 }
 
 
 def status_view(status: "ClusterStatus") -> View:
-    status = replace(status, nodes=tuple(sorted(status.nodes, key=lambda each: name_order(each.node.name))))
+    status = in_order(status)
     return View(
         table=lambda: status_table(status),
         json=lambda: {**asdict(status), "nodes": [node_json(node) for node in status.nodes]},
         plain=lambda: lines(node_words(node) for node in status.nodes),
     )
+
+
+def in_order(status: "ClusterStatus") -> "ClusterStatus":
+    """The nodes by their names."""
+    return replace(status, nodes=tuple(sorted(status.nodes, key=lambda each: name_order(each.node.name))))
 
 
 def node_json(status: "NodeStatus") -> Json:
@@ -48,15 +57,37 @@ def node_words(status: "NodeStatus") -> list[object]:
 
 def status_table(status: "ClusterStatus") -> "RenderableType":
     from rich.console import Group
+
+    return Group(title(status), nodes_table(status), *move_parts(status), *remarks(status))
+
+
+def watch_table(status: "ClusterStatus") -> "RenderableType":
+    """The same with what moves on top: a terminal that is not high enough shows the beginning."""
+    from rich.console import Group
+
+    status = in_order(status)
+    return Group(title(status), *move_parts(status), nodes_table(status), *remarks(status))
+
+
+def title(status: "ClusterStatus") -> "Text":
     from rich.text import Text
 
+    factor = f"  replication factor {status.replication_factor}" if status.replication_factor else ""
+    text = f"cluster {status.cluster_name}  id {status.cluster_id}  epoch {status.epoch}{factor}"
+    return Text(text, style="bold")
+
+
+def remarks(status: "ClusterStatus") -> list["Text"]:
+    return [*reluctance_lines(status), *health_lines(status), *unavailable_lines(status)]
+
+
+def nodes_table(status: "ClusterStatus") -> "Table":
     table = plain_table("node", "state", "liveness", "gRPC", "HTTP", "zone")
     for column in ("led", "replicas", "keys", "bytes", "engine", "version", "up"):
         table.add_column(column, justify="right")
     for node in status.nodes:
         table.add_row(*node_cells(node))
-    title = Text(f"cluster {status.cluster_name}  id {status.cluster_id}  epoch {status.epoch}", style="bold")
-    return Group(title, table, *reluctance_lines(status), *health_lines(status), *unavailable_lines(status))
+    return table
 
 
 def reluctance_lines(status: "ClusterStatus") -> list["Text"]:
@@ -85,8 +116,7 @@ def health_lines(status: "ClusterStatus") -> list["Text"]:
 
 
 def unhealthy_text(replica: "UnhealthyReplica") -> str:
-    name = "the system group" if replica.partition is None else f"partition {replica.partition}"
-    return f"{name} {replica.health.lower()}: {replica.reason}"
+    return f"{group_name(replica.partition)} {replica.health.lower()}: {replica.reason}"
 
 
 def age_text(age_s: float | None) -> str:
@@ -117,7 +147,8 @@ def node_cells(status: "NodeStatus") -> list["Text"]:
     from rich.text import Text
 
     node = status.node
-    place = [node.name, node.state, node.liveness, node.grpc_address, node.http_address, node.zone or "-"]
+    state = f"{node.state}, cordoned" if node.cordoned else node.state
+    place = [node.name, state, node.liveness, node.grpc_address, node.http_address, node.zone or "-"]
     figures = figures_of(status) if status.reachable else ["no answer", *["-"] * 6]
     return [Text(cell, style=STYLES.get(cell, "")) for cell in [*place, *figures]]
 

@@ -8,7 +8,7 @@ from typing import Annotated, cast
 
 import typer
 
-from . import cluster, dev, importing, records, recover, scrub, serve
+from . import changes, cluster, dev, importing, records, recover, scrub, serve
 from .failure import CommandFailed, ExitCode
 
 CommandLineError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[2])
@@ -25,6 +25,7 @@ app = typer.Typer(
 records.register(app)
 importing.register(app)
 cluster.register(app)
+changes.register(app)
 scrub.register(app)
 serve.register(app)
 dev.register(app)

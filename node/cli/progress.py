@@ -1,4 +1,4 @@
-"""Progress on stderr, of `import` and `scrub`; imported only on a terminal."""
+"""Progress on stderr, of `import`, `scrub` and `node decommission --wait`; imported only on a terminal."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, BinaryIO
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from .move_views import copied_text
 from .output import size_text
 
 if TYPE_CHECKING:
+    from ...api.client import ClusterStatus, Move
     from ...api.proto.ringhold.v1.cluster_pb2 import ScrubProgress
 
 
@@ -33,6 +35,39 @@ def scrub_progress(node: str) -> "Iterator[Callable[[ScrubProgress], None]]":
             progress.update(task, completed=message.groups, total=message.groups_in_all, read=read, damaged=damaged)
 
         yield tell
+
+
+@contextmanager
+def leave_progress(node: str) -> "Iterator[Callable[[ClusterStatus], None]]":
+    """Shows how many groups have moved away from a node; the yielded function is told each status."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[done]} of {task.fields[groups]} groups moved  {task.fields[copied]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(f"{node} leaves", total=None, done=0, groups=0, copied="")
+        groups = 0
+
+        def tell(status: "ClusterStatus") -> None:
+            nonlocal groups
+            moves = [move for move in status.moves if node in move.removing]
+            groups = max(groups, len(moves))
+            progress.update(
+                task,
+                total=groups or None,
+                completed=groups - sum(map(remainder, moves)),
+                done=groups - len(moves),
+                groups=groups,
+                copied=copied_text(moves),
+            )
+
+        yield tell
+
+
+def remainder(move: "Move") -> float:
+    """Which part of a move is still to be done: 1 at its beginning, and as long as nobody knows its size."""
+    return 1.0 - min(1.0, move.bytes_done / move.bytes_total) if move.bytes_total else 1.0
 
 
 @contextmanager

@@ -65,6 +65,12 @@ def serve(
     disk_reserve_bytes: Annotated[
         str | None, setting("Take no Sets with less room on the disk. Default 256 MiB, at most 5 % of it.", "BYTES")
     ] = None,
+    on_sigterm: Annotated[
+        str | None,
+        setting(
+            "What SIGTERM means; kubernetes: as the StatefulSet says. Default restart.", "restart|leave|kubernetes"
+        ),
+    ] = None,
     log_level: Annotated[
         str | None, setting("The least important events to log. Default info.", "debug|info|warning|error")
     ] = None,

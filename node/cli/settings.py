@@ -95,9 +95,23 @@ def chosen(sources: Sources) -> dict[str, Any]:
     """The arguments of NodeConfig that were given anywhere, in their types."""
     settings = settings_model(sources)()
     given = settings.model_dump(exclude_unset=True)
+    if given.get("on_sigterm") == "kubernetes" and not given.get("kubernetes_api"):
+        given["kubernetes_api"] = api_server_in(sources.environment)
     if "limits" in given:
         given["limits"] = Limits(**given["limits"])
     return given
+
+
+def api_server_in(environment: Mapping[str, str]) -> str | None:
+    """The API server that the kubelet tells each pod of; None outside of a pod.
+
+    >>> api_server_in({"KUBERNETES_SERVICE_HOST": "fd00::1", "KUBERNETES_SERVICE_PORT": "6443"})
+    'https://[fd00::1]:6443'
+    """
+    host, port = environment.get("KUBERNETES_SERVICE_HOST"), environment.get("KUBERNETES_SERVICE_PORT") or "443"
+    if not host:
+        return None
+    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
 
 
 def settings_model(sources: Sources) -> type[BaseSettings]:

@@ -61,6 +61,17 @@ class Configuration:
             tuple(each for each in self.voters if each != gone), (*learners, ReplicaId(gone.node_id, number, since))
         )
 
+    def adding(self, node_id: str, number: int) -> "Configuration":
+        """With a learner more, added by the entry `number`."""
+        return Configuration(self.voters, (*self.learners, ReplicaId(node_id, number)))
+
+    def without(self, node_id: str) -> "Configuration":
+        """Without the member on a node."""
+        voters, learners = (
+            tuple(each for each in some if each.node_id != node_id) for some in (self.voters, self.learners)
+        )
+        return Configuration(voters, learners)
+
     def promoting(self, learner: ReplicaId) -> "Configuration":
         """With a learner among the voters, as the last to lead."""
         return Configuration((*self.voters, learner), tuple(each for each in self.learners if each != learner))

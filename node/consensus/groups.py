@@ -22,10 +22,12 @@ from ..storage.engine import Engine, View
 from ..storage.envelope import Damaged, unseal
 from .applying import Applier, SliceConfig
 from .core import Replica
+from .foreground import Foreground
 from .handover import Handovers, disk_full
 from .heart import Heart
 from .hosting import Hosting, MakeMachine
 from .messages import GONE
+from .reconfiguring import Reconfiguring
 from .repair import Repairs
 from .states import LogBounds, Recovered
 from .support import BEAT_S, DRIFT_MAX, RESTART_HOLD_S, Support
@@ -89,15 +91,23 @@ class Groups:
         self._replicas: dict[int, Replica[Waiting]] = {}
         self._applier = Applier(engine, self._config.slices)
         self._admission = Admission(self._config.commands_waiting_max, self._config.bytes_waiting_max)
+        self.foreground = Foreground(clock.now())
         self._heart = Heart(self._support, self._replicas.values)
         self._handovers = Handovers(node_id, self._support)
         self._ticks = Ticks(
-            engine, clock, self._replicas, self._applier, self._admission, self._config.bytes_per_tick_max
+            engine,
+            clock,
+            self._replicas,
+            self._applier,
+            self._admission,
+            self.foreground,
+            self._config.bytes_per_tick_max,
         )
         self._ticks.leader_listeners.append(self._leader_changed)
         self.hosting = Hosting(
             engine, clock, self._replicas, self._applier, self._ticks, self._make_replica, generation
         )
+        self.reconfiguring = Reconfiguring(self._replicas, self._handovers, self._ticks, clock)
         self.repairs = Repairs(engine, self._replicas, self.hosting.records)
         self._peers: Sequence[str] = ()
         self._calm_at = -inf
@@ -267,8 +277,9 @@ class Groups:
         replica = self._replicas.get(group)
         if replica is None or not replica.leads or not replica.is_healthy:
             raise self._not_leader(group)
-        ticket = Waiting(asyncio.get_running_loop().create_future(), 0)
-        replica.confirm(ticket, self._clock.now())
+        now = self._clock.now()
+        ticket = Waiting(asyncio.get_running_loop().create_future(), 0, now)
+        replica.confirm(ticket, now)
         self._ticks.settle(replica)
         await ticket.future
 
@@ -338,10 +349,11 @@ class Groups:
             raise self._not_leader(group)
         if self._is_full and grows and group != SYSTEM_GROUP:
             raise disk_full(self._handovers.has_willing_heir(replica, self._clock.now()))
-        log_time_ms = replica.log_time_ms(self._clock.now())
+        now = self._clock.now()
+        log_time_ms = replica.log_time_ms(now)
         if not log_time_ms - DEDUPE_WINDOW_MS < anchor_ms <= log_time_ms + ANCHOR_AHEAD_MS_MAX:
             raise AnchorOutOfRange(log_time_ms)
-        waiting = self._admission.admit(len(command))
+        waiting = self._admission.admit(len(command), now)
         replica.propose(command, waiting, mutations)
         self._ticks.touch(group)
         return waiting.future

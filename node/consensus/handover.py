@@ -64,6 +64,13 @@ class Handovers:
                 begun.append(replica)
         return begun
 
+    def hand_over(self, replica: Replica[Any], now: float) -> None:
+        """Give a group to whoever is the best of the others, if anybody is able to and it is not under way."""
+        successor = None if replica.is_handing_over else self._best(replica, now)
+        if successor is not None:
+            self._not_before[replica.group] = now + HANDOVER_AGAIN_S
+            replica.transfer(successor, now)
+
     def has_successor(self, replica: Replica[Any], now: float) -> bool:
         """Whether anybody could take this group over."""
         return any(self._could_lead(replica, node, now) for node in replica.configuration.voting_nodes)

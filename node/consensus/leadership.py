@@ -160,11 +160,17 @@ class Leadership(Generic[Ticket]):
         """Progress for the members of the newest configuration, and for no others.
 
         A new member hears of this leader once the entry that adds it is committed: one that is undone must not have
-        made a replica, whose id another entry at that index, or an earlier one, may give again.
+        made a replica, whose id another entry at that index, or an earlier one, may give again. One that is removed
+        hears of this leader until that is committed, so that it knows.
         """
         commit_index, configuration = self._replica.commit_index, self._replica.configuration
         numbers = {node: each for node, each in configuration.numbers.items() if each <= commit_index}
-        self._progress = {node: each for node, each in self._progress.items() if numbers.get(node) == each.number}
+        is_settled = commit_index >= self._replica.configuration_index
+        self._progress = {
+            node: each
+            for node, each in self._progress.items()
+            if numbers.get(node) == each.number or not (is_settled or node in configuration.numbers)
+        }
         for node, number in numbers.items():
             if node != self._replica.node_id and node not in self._progress:
                 progress = self._progress[node] = Progress(number, self._replica.log.last_index + 1, sent_at=now)
@@ -244,10 +250,22 @@ class Leadership(Generic[Ticket]):
         is_settled = replica.commit_index < replica.configuration_index <= index
         replica.commit_index = index
         if is_settled:
+            self._tell_removed(now)
             self.track_members(now)
         was_removed = replica.node_id not in configuration.voting_nodes
         if was_removed and index >= replica.configuration_index:
             replica.step_down(now)  # a leader that is removed leads until that is committed (4.2.2)
+
+    def _tell_removed(self, now: float) -> None:
+        """Members that this committed configuration does without may drop what they have: tell those who have it.
+
+        Only once, and only those whose log reaches it: whoever does not hear it will ask (node/moving/leftovers.py).
+        """
+        configuration_index = self._replica.configuration_index
+        for node, progress in self._progress.items():
+            is_removed = self._replica.configuration.numbers.get(node) != progress.number
+            if is_removed and not progress.probing and progress.next > configuration_index:
+                self._replica.outbox.append(Outbound(node, self._append(progress, now)))
 
     def _ask(self, node: str, progress: Progress, now: float) -> None:
         """Send a member the entries that it lacks; without any, what tells where it stands."""
@@ -266,14 +284,15 @@ class Leadership(Generic[Ticket]):
 
     def _offer(self, node: str, progress: Progress, now: float) -> None:
         """Offer a snapshot again and again; each answer acknowledges the leader, whatever else it says."""
-        if progress.is_gone:
+        member = self._replica.configuration.members.get(node)
+        if progress.is_gone or member is None:
             return
         pause_s = ASK_AGAIN_S if self._counted_until(node) <= now else OFFER_AGAIN_S
         if now - progress.offered_at >= pause_s:
             progress.offered_at = progress.sent_at = now
-            since = self._replica.configuration.members[node].since
             log = self._replica.log
-            self._replica.send(node, OFFER, index=log.first_index, log_term=log.term(log.first_index) or 0, since=since)
+            log_term = log.term(log.first_index) or 0
+            self._replica.send(node, OFFER, index=log.first_index, log_term=log_term, since=member.since)
 
     def _send(self, node: str, progress: Progress, made: tuple[RaftMessage, int, int], now: float) -> None:
         message, last_sent, size = made
@@ -367,6 +386,19 @@ class Leadership(Generic[Ticket]):
         progress = self._progress.get(node)
         return progress is not None and not progress.needs_snapshot and not progress.is_gone
 
+    def can_do_without(self, node: str, now: float) -> bool:
+        """Whether a majority of the voters would be live and have caught up without this member (DESIGN 8.2)."""
+        others = [voter for voter in self._replica.configuration.voting_nodes if voter != node]
+        sound = sum(voter == self._replica.node_id or self._is_sound(voter, now) for voter in others)
+        return sound > len(others) // 2
+
+    def _is_sound(self, node: str, now: float) -> bool:
+        """Whether a member is live, and what it lacks is no more than what is on its way."""
+        progress = self._progress.get(node)
+        if progress is None or progress.needs_snapshot or progress.is_gone or self._counted_until(node) <= now:
+            return False
+        return progress.match > 0 and progress.match + ENTRIES_PER_MESSAGE_MAX >= self._replica.commit_index
+
     def member_gone(self, node: str, message: RaftMessage, now: float) -> None:
         """A member says that it never speaks again: its log or its vote is lost (DESIGN section 7)."""
         progress = self._progress.get(node)
@@ -393,9 +425,7 @@ class Leadership(Generic[Ticket]):
         replica = self._replica
         if progress.is_gone:
             return replica.configuration.replacing(member, replica.log.last_index + 1, progress.gone_since)
-        is_learner = member in replica.configuration.learners and not progress.needs_snapshot
-        has_caught_up = progress.match + ENTRIES_PER_MESSAGE_MAX >= replica.commit_index and progress.match > 0
-        if is_learner and has_caught_up and self._counted_until(member.node_id) > now:
+        if member in replica.configuration.learners and self._is_sound(member.node_id, now):
             return replica.configuration.promoting(member)
         return None
 

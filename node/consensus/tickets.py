@@ -54,13 +54,14 @@ class ReadAnswer(NamedTuple):
 
 
 class Waiting:
-    """A command that was accepted, or a read to be confirmed: what is to come of it; and a command's bytes."""
+    """A command that was accepted, or a read to be confirmed: what is to come of it, a command's bytes, since when."""
 
-    __slots__ = ("future", "size")
+    __slots__ = ("future", "since", "size")
 
-    def __init__(self, future: "asyncio.Future[Any]", size: int) -> None:
+    def __init__(self, future: "asyncio.Future[Any]", size: int, since: float) -> None:
         self.future = future
         self.size = size
+        self.since = since
 
 
 class Admission:
@@ -74,14 +75,14 @@ class Admission:
         self._commands_max = commands_max
         self._bytes_max = bytes_max
 
-    def admit(self, size: int) -> Waiting:
+    def admit(self, size: int, now: float) -> Waiting:
         """Count a command of `size` bytes in. Raises Overloaded."""
         if self.commands >= self._commands_max or self.bytes >= self._bytes_max:
             raise Overloaded("OVERLOADED", "too many commands wait for their commit", {"retry_after_ms": "50"})
         self.commands += 1
         self.bytes += size
         self.none_left.clear()
-        return Waiting(asyncio.get_running_loop().create_future(), size)
+        return Waiting(asyncio.get_running_loop().create_future(), size, now)
 
     def answer(self, waiting: Waiting, outcome: Applied | Exception) -> None:
         """The command is done with, whether or not anybody still waits for it."""

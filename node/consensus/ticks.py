@@ -15,6 +15,7 @@ from ..storage.engine import Engine, WriteBatch
 from .applying import Applier, Done, Work
 from .configuration import Configuration
 from .core import Replica
+from .foreground import Foreground
 from .messages import Outbound
 from .recovery import put_writes
 from .states import Writes
@@ -58,6 +59,7 @@ class Ticks:
         replicas: Mapping[int, Replica[Waiting]],
         applier: Applier,
         admission: Admission,
+        foreground: Foreground,
         bytes_per_tick_max: int,
     ) -> None:
         self._engine = engine
@@ -65,6 +67,7 @@ class Ticks:
         self._replicas = replicas
         self._applier = applier
         self._admission = admission
+        self._foreground = foreground
         self._bytes_per_tick_max = bytes_per_tick_max
         self.wire: Wire | None = None
         self.leader_listeners: list[LeaderListener] = []
@@ -190,6 +193,7 @@ class Ticks:
             log_time_ms = committed.entry.content.log_time_ms
             for waiting, outcome in zip(committed.tickets, outcomes, strict=bool(committed.tickets)):
                 self._admission.answer(waiting, Applied(outcome, replica.term, log_time_ms))
+                self._foreground.took(now - waiting.since, now)
             self.settle(replica)
         for group in dict.fromkeys(each.group for each in done):
             self._applier.machines[group].written()

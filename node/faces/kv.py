@@ -7,6 +7,7 @@ import grpc
 from ...api.proto.api import distributed_storage_engine_pb2 as legacy_pb2
 from ...api.proto.ringhold.v1 import cluster_pb2, kv_pb2
 from ..gateway import Gateway
+from ..moving.orders import Orders
 from ..overview import Overview
 from ..scrub.reports import ScrubReports
 from .calls import Calls
@@ -18,7 +19,7 @@ SERVICES = (KV, CLUSTER, LEGACY)
 
 
 def handlers(
-    calls: Calls, gateway: Gateway, overview: Overview, scrubs: ScrubReports
+    calls: Calls, gateway: Gateway, overview: Overview, orders: Orders, scrubs: ScrubReports
 ) -> Sequence[grpc.GenericRpcHandler]:
     """Every client-facing service of a node."""
     cluster = ClusterFace(overview)
@@ -41,6 +42,7 @@ def handlers(
                 "Topology": (cluster_pb2.TopologyRequest, cluster.topology),
                 "Status": (cluster_pb2.StatusRequest, cluster.status),
                 "Explain": (cluster_pb2.ExplainRequest, cluster.explain),
+                "Change": (cluster_pb2.ChangeRequest, orders.change),
             },
         ),
         calls.streaming_handler(CLUSTER, {"Scrub": (cluster_pb2.ScrubRequest, scrubs.scrub)}),

@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from ..clock import Clock
 from ..node import Node
 from ..replica_record import DAMAGED, GONE, INSTALLING
 from ..storage.engine import Engine
@@ -17,8 +18,9 @@ STATUS_NAMES: Mapping[int, str] = {DAMAGED: "damaged", INSTALLING: "installing",
 class NodeCollector(Collector):
     """What /metrics shows."""
 
-    def __init__(self, node: Node, engine: Engine, calls: CallCounters) -> None:
+    def __init__(self, node: Node, engine: Engine, calls: CallCounters, clock: Clock) -> None:
         self._node = node
+        self._clock = clock
         self._engine = engine
         self._calls = calls
 
@@ -87,6 +89,17 @@ class NodeCollector(Collector):
         yield counter("ringhold_snapshots_installed", "Snapshots installed.", counts.done)
         yield counter("ringhold_snapshots_given_up", "Snapshots not installed, or not to the end.", counts.given_up)
         yield counter("ringhold_snapshot_bytes_received", "Bytes of snapshots received.", counts.bytes_received)
+        yield from self._pace()
+
+    def _pace(self) -> Iterable[Metric]:
+        """What whole copies leave to commands, and why."""
+        now, foreground = self._clock.now(), self._node.groups.foreground
+        factor = self._node.pace.factor(now)
+        yield gauge("ringhold_snapshot_pace", "Share of the snapshots' limits that they may use now.", factor)
+        p99 = "99 % of recent commands had an outcome within this; 0: too few."
+        yield gauge("ringhold_command_seconds_p99", p99, foreground.p99_s(now) or 0)
+        at_rest = "The same while nothing was copied; 0: too few."
+        yield gauge("ringhold_command_seconds_p99_at_rest", at_rest, foreground.p99_at_rest_s or 0)
 
     def _gossip(self) -> Iterable[Metric]:
         members = GaugeMetricFamily("ringhold_members", "Members by state, this node too.", labels=["state"])

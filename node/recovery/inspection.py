@@ -77,6 +77,11 @@ def stopped_node(path: Path) -> Iterator[StoppedNode]:
 def _opened(folder: DataFolder) -> Iterator[StoppedNode]:
     identity = folder.identity()
     assert identity is not None, "the identity file was there a moment ago"
+    if identity.left:
+        raise FolderUnfit(
+            f"the node of {folder.path} has left its cluster for good: its copies were given up, or replaced, and "
+            "count for nothing; leave it out"
+        )
     if not folder.engine_path.is_dir() or not any(folder.engine_path.iterdir()):
         raise _empty(folder.path, identity)
     try:

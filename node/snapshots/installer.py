@@ -186,10 +186,11 @@ class Installer:
                 is_first = installation.state is None
                 installation.take(chunk)
                 installation.progress_at = began
+                checked_s = self._clock.now() - began
                 self.counts.bytes_received += chunk.ByteSize()
                 if is_first:
                     await self._begin(installation)
-                await self._write(installation, chunk)
+                await self._write(installation, chunk, checked_s)
             self._finish(installation)
             with suppress(SessionEnded, SnapshotRefused, TimeoutError):  # all is here, however the stream ends
                 await self._next(chunks)  # which ends it in order: the source keeps the view of one that is cut off
@@ -214,8 +215,8 @@ class Installer:
         await erase(self._engine, ranges_of(group))
         await self._hosting.synced()
 
-    async def _write(self, installation: Installation, chunk: SnapshotChunk) -> None:
-        """Store the rows of a chunk. Raises GivenUp."""
+    async def _write(self, installation: Installation, chunk: SnapshotChunk, worked_s: float) -> None:
+        """Store the rows of a chunk, which has taken the event loop so long already. Raises GivenUp."""
         self._check_wanted(installation)
         if self._is_full():
             raise GivenUp("the disk is full")
@@ -224,12 +225,13 @@ class Installer:
         for row in chunk.rows:
             batch.put(row.key, row.value)
         self._engine.write(batch)
+        worked_s += self._clock.now() - began
         size = chunk.ByteSize()
         installation.unsynced += size
         if installation.unsynced >= UNSYNCED_BYTES_MAX:
             installation.unsynced = 0
             await self._hosting.synced()
-        await self._throttle.spend(size, self._clock.now() - began)
+        await self._throttle.spend(size, worked_s)
 
     def _finish(self, installation: Installation) -> None:
         """All rows are written: from this batch on they are the replica's. Raises GivenUp."""

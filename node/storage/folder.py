@@ -36,6 +36,14 @@ class Identity:
     generation: int
     cluster_id: str = ""
     """The adopted cluster's; empty before that. Its engine must then hold that cluster's topology, votes and logs."""
+    left: bool = False
+    """The cluster has removed this node: it never starts again, and the next start on the folder is a new node."""
+    former: str = ""
+    """The node that left this folder to this one. One that came so founds no cluster: there is one, or was."""
+
+
+YOUNGER_FIELDS = frozenset({"cluster_id", "left", "former"})
+"""What identities of earlier versions don't have."""
 
 
 def random_node_id() -> str:
@@ -130,6 +138,7 @@ class DataFolder:
         """
         stored = self.identity()
         assert stored is not None, "a generation needs an identity: call open_identity first"
+        assert not stored.left, "a node that has left never starts again"
         return self._store(replace(stored, generation=max(stored.generation, above) + 1))
 
     def adopt(self, cluster_id: str) -> Identity:
@@ -157,6 +166,22 @@ class DataFolder:
         if stored is None or stored.cluster_id not in ("", previous_id):
             raise FolderError(f"the data folder {self.path} does not belong to the cluster with id {previous_id}")
         return self._store(replace(stored, cluster_id=cluster_id))
+
+    def mark_left(self) -> Identity:
+        """Note that the cluster has removed this node for good, durable on return; repeating it changes nothing."""
+        stored = self.identity()
+        assert stored is not None, "only a node with an identity can have left"
+        return stored if stored.left else self._store(replace(stored, left=True))
+
+    def succeed_left(
+        self, *, name: str, cluster: str, engine: str, new_node_id: Callable[[], str] = random_node_id
+    ) -> Identity:
+        """A new node takes the place of the one that has left, durable on return. Nothing of that one may be here."""
+        stored = self.identity()
+        assert stored is not None, "nobody has left"
+        assert stored.left, "a node that has not left has no successor"
+        self._check_new()
+        return self._store(Identity(new_node_id(), name, cluster, engine, generation=0, former=stored.node_id))
 
     def close(self) -> None:
         """Release the folder."""
@@ -198,7 +223,7 @@ def parse_identity(text: bytes) -> Identity:
     content = document.get("identity")
     if not isinstance(content, dict) or document.get("checksum") != _checksum(content):
         raise ValueError("its checksum is wrong")
-    if content.keys() | {"cluster_id"} != {field.name for field in fields(Identity)}:  # younger than the others
+    if content.keys() | YOUNGER_FIELDS != {field.name for field in fields(Identity)}:
         raise ValueError("its fields are not those of an identity")
     return Identity(**content)
 

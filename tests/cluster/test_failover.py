@@ -6,13 +6,12 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from simulation.history import History
-from support.gateways import audit, gateway
-from support.judgement import complaints, disagreement, log_tails, lost_writes, story_of
+from support.gateways import audit
+from support.judgement import judge, log_tails, story_of
 from support.load import INDEX, KEYS, WALK_MATCHES_MAX, Failure, Load, loaded
 from support.nodes import NodeProcess, node_processes, running, wait_until
 
@@ -137,23 +136,6 @@ def told(found: Trial) -> Iterator[None]:
     except AssertionError as error:
         error.add_note(found.told_failures())
         raise
-
-
-def judge(nodes: Sequence[NodeProcess], history: History) -> None:
-    """Through every gateway all acknowledged writes are there, the index agrees with the rows, and all say the same."""
-    seen = []
-    for node in nodes:
-        with gateway(node.grpc) as asked:
-            finals = [asked.read(key) for key in KEYS]
-            walk = asked.walk(INDEX, WALK_MATCHES_MAX)
-        history.reads += finals
-        history.pages.append(walk)
-        assert lost_writes(history, finals) == []
-        assert disagreement(finals, walk) is None
-        seen.append([(read.key, read.value, read.version, read.entries) for read in finals])
-    assert all(left == right for left, right in pairwise(seen))
-    wrong = complaints(history)
-    assert not wrong, "\n".join(wrong)
 
 
 def kill_each(found: Trial) -> None:

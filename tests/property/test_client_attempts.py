@@ -10,6 +10,7 @@ from ringhold.api.client.calls import Answered, Call, Fail, Failed, Finish, Send
 from ringhold.api.client.config import ClientConfig
 from ringhold.api.client.core import Core
 from ringhold.api.client.operations import Delete, Get, Set
+from ringhold.api.client.orders import DecommissionNode
 from ringhold.api.errors import REASONS, InDoubt, RingholdError, Unavailable, error_for
 from ringhold.api.proto.ringhold.v1 import cluster_pb2, kv_pb2
 from ringhold.api.status import to_operation_error
@@ -94,6 +95,8 @@ def success(request: Any) -> Any:
             return kv_pb2.ResolveResponse(fate=kv_pb2.FATE_ABORTED, header=header)
         case cluster_pb2.StatusRequest():
             return cluster_pb2.StatusResponse()
+        case cluster_pb2.ChangeRequest():
+            return cluster_pb2.ChangeResponse()
     kinds = [operation.WhichOneof("kind") for operation in request.operations]
     asked = [getattr(op, str(kind)) for op, kind in zip(request.operations, kinds, strict=True)]
     return kv_pb2.BatchResponse(
@@ -162,6 +165,18 @@ def test_who_reads_or_resolves_is_never_in_doubt(key: bytes, script: list[Any], 
     for call in (core.get(key, 10.0), core.resolve(None, b"id", 1, key, 10.0)):
         run = Run(call, script)
         assert not (isinstance(run.end, Fail) and isinstance(run.end.error, InDoubt))
+
+
+@given(timeout_s=deadlines, script=scripts, seed=st.integers(0, 9))
+def test_the_doubt_of_a_change_never_becomes_a_promise(timeout_s: float, script: list[Any], seed: int) -> None:
+    """After an attempt that may have been taken the end is a result or InDoubt; without one, and of a plan, never."""
+    for dry_run in (False, True):
+        run = Run(new_core(seed).change([DecommissionNode("a")], dry_run, timeout_s), script)
+        outcomes = [error for send, error in run.sent if isinstance(send.request, cluster_pb2.ChangeRequest)]
+        was_ambiguous = not dry_run and any(isinstance(error, InDoubt) for error in outcomes)
+        assert run.now <= 100.0 + timeout_s + 1e-6
+        if isinstance(run.end, Fail):
+            assert isinstance(run.end.error, InDoubt) == was_ambiguous
 
 
 operations = st.lists(

@@ -6,19 +6,20 @@ from fractions import Fraction
 from itertools import combinations
 from math import ceil
 
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from support.ring_nodes import node_record
 
 from ringhold.ring.placement import place
-from ringhold.ring.spread import Spread, fair_shares
+from ringhold.ring.shares import Division, fair_shares
+from ringhold.ring.spread import Spread
 from ringhold.ring.topology import NodeRecord, Targets
 
 FACTORS = st.integers(1, 5)
 
 
 @st.composite
-def clusters(draw: st.DrawFn, size_max: int = 40) -> list[NodeRecord]:
+def clusters(draw: st.DrawFn, size_max: int = 40, *, may_cordon: bool = False) -> list[NodeRecord]:
     zones, hosts = draw(st.integers(1, 5)), draw(st.integers(1, 40))
     weights = draw(st.sampled_from([[1], [1, 2], [1, 4, 16]]))
     nodes = st.builds(
@@ -27,6 +28,7 @@ def clusters(draw: st.DrawFn, size_max: int = 40) -> list[NodeRecord]:
         zone=st.integers(1, zones).map("z{}".format),
         host=st.integers(1, hosts).map("h{}".format),
         weight=st.sampled_from(weights),
+        cordoned=st.booleans() if may_cordon else st.just(False),
     )
     return draw(st.lists(nodes, min_size=1, max_size=size_max, unique_by=lambda node: node.id))
 
@@ -40,6 +42,10 @@ def pairs(places: object) -> int:
     return sum(count * (count - 1) // 2 for count in Counter(places).values())  # type: ignore[call-overload]
 
 
+def shares_of(spread: Spread, nodes: Sequence[NodeRecord]) -> list[Fraction]:
+    return Division([node.weight for node in nodes], [(spread, 1)], {}).shares()
+
+
 def assert_placed(nodes: Sequence[NodeRecord], targets: Targets, replicas: int) -> None:
     ordered = sorted(nodes, key=lambda node: node.id)
     spread = Spread.over(ordered, replicas)
@@ -47,7 +53,7 @@ def assert_placed(nodes: Sequence[NodeRecord], targets: Targets, replicas: int) 
     position = {node.id: at for at, node in enumerate(ordered)}
     assert all(len(set(ids)) == len(ids) == replicas for ids in targets)
     assert all(spread.allows([position[node_id] for node_id in ids]) for ids in targets)
-    for node, share in zip(ordered, spread.shares([node.weight for node in ordered]), strict=True):
+    for node, share in zip(ordered, shares_of(spread, ordered), strict=True):
         assert counts[node.id] <= ceil(share * len(targets) * 11 / 10)
 
 
@@ -77,7 +83,7 @@ def test_parts_are_allowed_if_they_can_be_completed(nodes: list[NodeRecord], rep
 def test_shares_add_up(nodes: list[NodeRecord], replicas: int) -> None:
     """Shares add up to the replicas of a partition, and no node's is above 1."""
     replicas = min(replicas, len(nodes))
-    shares = Spread.over(nodes, replicas).shares([node.weight for node in nodes])
+    shares = shares_of(Spread.over(nodes, replicas), nodes)
     assert sum(shares) == replicas
     assert all(0 <= share <= 1 for share in shares)
 
@@ -126,3 +132,49 @@ def test_any_previous_targets(nodes: list[NodeRecord], factor: int, data: st.Dat
     ids = st.lists(st.sampled_from([*(node.id for node in nodes), "gone"]), max_size=6).map(tuple)
     previous = tuple(data.draw(st.lists(ids, max_size=20)))
     assert_placed(nodes, place(nodes, 16, factor, previous), min(factor, len(nodes)))
+
+
+@settings(max_examples=40, deadline=None)
+@given(clusters(size_max=15), clusters(size_max=15, may_cordon=True), FACTORS, FACTORS)
+def test_cordoned_nodes_get_nothing(
+    before: list[NodeRecord], after: list[NodeRecord], factor_before: int, factor: int
+) -> None:
+    """A cordoned node never gets a replica, and a partition lacks none that another node could hold."""
+    receivers = {node.id for node in after if not node.cordoned}
+    assume(receivers)
+    previous = place(before, 64, factor_before)
+    for old, new in zip(previous, place(after, 64, factor, previous), strict=True):
+        assert receivers.issuperset(set(new) - set(old))
+        assert len(new) == factor or receivers.issubset(new)
+
+
+@settings(max_examples=40, deadline=None)
+@given(clusters(size_max=15), clusters(size_max=15, may_cordon=True), FACTORS, FACTORS)
+def test_what_was_placed_stays(
+    before: list[NodeRecord], after: list[NodeRecord], factor_before: int, factor: int
+) -> None:
+    """From any history, a placement that is placed again is the same: replicas, leaders and their order."""
+    assume(not all(node.cordoned for node in after))
+    targets = place(after, 64, factor, place(before, 64, factor_before))
+    assert place(after, 64, factor, targets) == targets
+
+
+@settings(max_examples=30, deadline=None)
+@given(clusters(size_max=10), st.integers(1, 4), st.data())
+def test_what_was_placed_from_anything_stays(nodes: list[NodeRecord], factor: int, data: st.DataObject) -> None:
+    """Whatever the targets were before, a placement that is placed again is the same."""
+    ids = st.lists(st.sampled_from([*(node.id for node in nodes), "gone"]), max_size=6).map(tuple)
+    targets = place(nodes, 16, factor, tuple(data.draw(st.lists(ids, max_size=16))))
+    assert place(nodes, 16, factor, targets) == targets
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.sampled_from([64, 256]), st.integers(1, 3), st.permutations("abcdefgh"))
+def test_a_fourth_node_moves_its_share(partitions: int, factor: int, names: list[str]) -> None:
+    """Whatever the nodes' ids are, the fourth gets at most 1.2 of its share and nothing moves between the others."""
+    nodes = [node_record(name) for name in names[:4]]
+    before = place(nodes[:3], partitions, factor)
+    after = place(nodes, partitions, factor, before)
+    arrived = [set(new) - set(old) for old, new in zip(before, after, strict=True)]
+    assert all(ids <= {nodes[3].id} for ids in arrived)
+    assert sum(map(len, arrived)) <= 1.2 * partitions * factor / 4

@@ -5,6 +5,8 @@ Each call says what breaks a rule, or None. The rules are the safety properties 
 
 from typing import NamedTuple
 
+from ringhold.node.consensus.configuration import Configuration
+
 
 class Leaders:
     """Election safety: at most one leader per group and term."""
@@ -125,3 +127,35 @@ class Effects:
         if first == index:
             return None
         return f"request {request_id.hex()} took effect in group {group} at {first} and again at {index}"
+
+
+class Members:
+    """Who is in a group changes one voter at a time, each change committed before the next (Ongaro, 4.1)."""
+
+    def __init__(self) -> None:
+        self._committed: dict[int, int] = {}
+
+    def committed(self, group: int, index: int) -> None:
+        """Some leader has committed the group's log up to `index`."""
+        self._committed[group] = max(index, self._committed.get(group, 0))
+
+    def appended(
+        self, group: int, before: Configuration, before_index: int, after: Configuration, index: int
+    ) -> str | None:
+        """A leader appends a configuration at `index`, in place of one."""
+        fresh = set(after.members.values()) - set(before.members.values())
+        if any(member.number != index for member in fresh):
+            return f"group {group} has {fresh} from entry {index} on: a replica's id is that of the entry that adds it"
+        if before_index > self._committed.get(group, 0):
+            return f"group {group} changes {before} of entry {before_index}, which is not committed, to {after}"
+        changed = set(before.voters) ^ set(after.voters)
+        learners = set(before.learners) | set(before.voters)
+        if len(changed) > 1 or not set(after.voters) <= learners:
+            return f"group {group} changes {before} to {after} in one step"
+        return None
+
+    def dropped(self, replica: str, group: int, index: int) -> str | None:
+        """A replica is buried because the configuration at `index` does without it."""
+        if index > self._committed.get(group, 0):
+            return f"{replica} drops group {group} by the configuration of entry {index}, which is not committed"
+        return None

@@ -21,7 +21,7 @@ from ringhold.node.storage.engine import Row, prefix_end
 from ringhold.node.storage.envelope import Damaged
 from ringhold.node.storage.reborn import REBORN_KEY
 
-from .health import ailing
+from .health import ailing, thin_group
 from .loop import within
 from .machines import PARTITIONS, Backup, Machine
 from .trace import Trace
@@ -155,7 +155,9 @@ class DiskFaults:
         return self.hurt is None
 
     def _is_whole(self, machine: Machine) -> bool:
-        if machine.is_gone or ailing(machine, self._machines) is not None:
+        if machine.is_gone:  # for good, or because its node has left and the groups do without it
+            return machine not in self.buried and thin_group(self._machines) is None
+        if ailing(machine, self._machines) is not None or thin_group(self._machines) is not None:
             return False
         self._rotten = [rot for rot in self._rotten if machine.engine._rows.get(rot.key) == rot.value]
         return not self._rotten
@@ -263,11 +265,12 @@ class DiskFaults:
         refusals: list[IdentityTaken] = []
         machine.on_conflict = partial(self._obey, machine, refusals)
         await self._boot_later(machine)
-        while await within(REFUSED_S_MAX, lambda: bool(refusals) or self._is_whole(machine)) and refusals:
+        is_over = lambda: bool(refusals) or machine.is_gone or self._is_whole(machine)  # noqa: E731
+        while await within(REFUSED_S_MAX, is_over) and refusals:
             refusals.clear()
             self._boot(machine)
         machine.on_conflict = None
-        if machine.restored is not None:
+        if machine.restored is not None and not machine.is_gone:
             self._accuse(f"{machine.name} runs on an old state of its disk, and is not refused")
             machine.restored = None
 
@@ -302,11 +305,13 @@ class DiskFaults:
         for one in (twin, machine):
             one.on_conflict = partial(self._stop_twin, one, refusals)
         twin.boot()
-        while await within(REFUSED_S_MAX, lambda: bool(refusals)) and refusals.pop() is machine:
+        while await within(REFUSED_S_MAX, lambda: bool(refusals) or machine.is_gone) and machine in refusals:
+            refusals.clear()
             self._boot(machine)
         machine.on_conflict = None
         if twin.is_up:
-            self._accuse(f"{twin.name} runs on a copy of the disk of {machine.name}, and is not refused")
+            if not machine.is_gone:
+                self._accuse(f"{twin.name} runs on a copy of the disk of {machine.name}, and is not refused")
             twin.die(0.0, silently=False)
 
     def _stop_twin(self, one: Machine, refusals: list[Machine], error: IdentityTaken) -> None:
@@ -331,7 +336,7 @@ class DiskFaults:
         if not await within(PATIENCE_S_MAX, is_known):
             return False
         await asyncio.sleep(SURELY_DURABLE_S)
-        return is_known() and machine.engine.get(REBORN_KEY) == backup.engine.get(REBORN_KEY)
+        return is_known() and machine.engine._rows.get(REBORN_KEY) == backup.engine._rows.get(REBORN_KEY)
 
     def _take(self) -> Machine | None:
         """A machine whose disk may be hurt now: those of all others are sound."""

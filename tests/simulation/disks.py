@@ -7,6 +7,7 @@ from ringhold.api.proto.ringhold.storage.v1.records_pb2 import GroupState, Row
 from ringhold.node.keyspace import GROUP_KINDS, Kind, index_key, kind_range, split_row_key
 from ringhold.node.machine.machine import load_state
 from ringhold.node.machine.records import record_bytes
+from ringhold.node.replica_record import GONE, load_record
 from ringhold.node.storage.engine import Engine
 from ringhold.node.storage.envelope import unseal
 
@@ -21,16 +22,19 @@ def stored(engine: Engine, kind: Kind, group: int) -> list[tuple[bytes, bytes]]:
 
 
 def replicas_of(engines: Mapping[str, Engine], groups: Iterable[int]) -> dict[int, dict[str, Engine]]:
-    """By group, the engines that hold anything of it, by the names of their machines."""
+    """By group, the engines that hold a replica of it, by the names of their machines. One that is gone is none."""
     replicas = {
-        group: {
-            name: engine
-            for name, engine in engines.items()
-            if any(engine.scan(*kind_range(kind, group), limit=1) for kind in GROUP_KINDS)
-        }
-        for group in groups
+        group: {name: engine for name, engine in engines.items() if has_replica(engine, group)} for group in groups
     }
     return {group: engines for group, engines in replicas.items() if engines}
+
+
+def has_replica(engine: Engine, group: int) -> bool:
+    """Whether anything of the group is there, and it is not only the note that the replica is gone."""
+    record = load_record(engine, group)
+    if record is not None:
+        return record.status != GONE
+    return any(engine.scan(*kind_range(kind, group), limit=1) for kind in GROUP_KINDS)
 
 
 def applied_indexes(replicas: Mapping[str, Engine], group: int) -> dict[str, int]:

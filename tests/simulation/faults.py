@@ -22,6 +22,7 @@ from ringhold.node.storage.memory import MemoryEngine
 
 from .consensus_faults import CONSENSUS, RARELY_SHOWN
 from .damage_faults import DAMAGE, DAMAGE_RARELY_SHOWN
+from .move_faults import MOVES, MOVES_RARELY_SHOWN
 from .patches import patched
 from .resolve_faults import RESOLVE
 
@@ -216,9 +217,12 @@ FAULTS: dict[str, Fault] = {
         page_begins_at_the_last,
         *CONSENSUS,
         *DAMAGE,
+        *MOVES,
         *RESOLVE,
     )
 }
 
-ALL_FAULTS: dict[str, Fault] = FAULTS | {fault.__name__: fault for fault in (*RARELY_SHOWN, *DAMAGE_RARELY_SHOWN)}
+ALL_FAULTS: dict[str, Fault] = FAULTS | {
+    fault.__name__: fault for fault in (*RARELY_SHOWN, *DAMAGE_RARELY_SHOWN, *MOVES_RARELY_SHOWN)
+}
 """Also those for which nobody has yet named a seed; they are planted when they are asked for by name."""

@@ -4,9 +4,11 @@ from collections.abc import Iterator, Sequence
 
 from ringhold.node.consensus.core import Replica
 from ringhold.node.replica_record import HEALTHY
-from ringhold.ring.topology import SYSTEM_GROUP, Topology, group_of_partition
+from ringhold.ring.topology import Topology
 
 from .machines import Machine
+
+VOTERS_MIN = 3
 
 
 def ailing(machine: Machine, machines: Sequence[Machine]) -> str | None:
@@ -14,18 +16,28 @@ def ailing(machine: Machine, machines: Sequence[Machine]) -> str | None:
     node = machine.node
     if node is None or not node.ready:
         return f"{machine.name} does not serve"
-    return next(filter(None, (wrong_with(machine, machines, group) for group in groups_of(machine))), None)
+    return next(filter(None, (wrong_with(machine, machines, group) for group in groups_of(machine, machines))), None)
 
 
-def groups_of(machine: Machine) -> Iterator[int]:
-    """The groups of which the machine should have a replica."""
+def thin_group(machines: Sequence[Machine]) -> str | None:
+    """A group that could not bear the loss of one more disk: the replica that was lost is not made good yet."""
+    topology = next((machine.node.store.current for machine in machines if machine.node is not None), None)
+    for group in topology.groups if topology is not None else ():
+        leader = leader_of(group, machines)
+        if leader is None or len(leader.configuration.voters) < VOTERS_MIN:
+            return f"group {group} has no leader, or too few voters"
+    return None
+
+
+def groups_of(machine: Machine, machines: Sequence[Machine]) -> Iterator[int]:
+    """The groups of which the machine should have a replica, or has one that counts."""
     assert machine.node is not None
     topology: Topology = machine.node.store.known
-    if machine.node_id in topology.system_voters:
-        yield SYSTEM_GROUP
-    for partition, targets in enumerate(topology.targets):
-        if machine.node_id in targets:
-            yield group_of_partition(partition)
+    for group in topology.groups:
+        leader = leader_of(group, machines)
+        counts = leader is None or machine.node_id in leader.configuration.members
+        if machine.node_id in topology.targets_of(group) or counts:
+            yield group
 
 
 def wrong_with(machine: Machine, machines: Sequence[Machine], group: int) -> str | None:

@@ -10,8 +10,9 @@ from ringhold.gossip.config import local
 from ringhold.node.config import REPLICATION_FACTOR_DEFAULT
 from ringhold.node.consensus.states import LogBounds
 from ringhold.node.identity_conflict import IdentityTaken
+from ringhold.node.introduction import NodeSettings
 from ringhold.node.known_members import KnownMembers
-from ringhold.node.node import Node, NodeParts, NodeSettings
+from ringhold.node.node import Node, NodeParts
 from ringhold.node.peers.boots import Boots
 from ringhold.node.peers.transport import Transport
 from ringhold.node.storage.engine import WriteBatch

@@ -17,6 +17,7 @@ from .disk_faults import DiskFaults
 from .loop import Life, SimulationLoop, until, within
 from .machines import SYNC_S, Machine
 from .network import Channel, Network, Weather
+from .ring_changes import RingChanges
 from .sessions import Wires
 from .trace import Trace
 
@@ -48,6 +49,7 @@ STOP_S_MAX = 1.0
 """How soon a node has stopped after its disk has failed."""
 
 FAULTS_PER_S = 1 / 1.5
+RING_CHANGES_PER_S = 1 / 5
 DISK_FAULTS_PER_S = 1 / 2
 """One disk must be sound again before another is hurt, so most of them do not come."""
 
@@ -92,8 +94,9 @@ class Nemesis:
         trace: Trace,
         accuse: Callable[[str], None],
         twin_of: Callable[[Machine], Machine],
+        fresh: Callable[[str], Machine],
     ) -> None:
-        """`accuse` is told of a node that does not do what its fault demands; `twin_of` as of DiskFaults."""
+        """`accuse` is told of a node that does not do what its fault demands; `twin_of` and `fresh` as of others."""
         self._machines = machines
         self._accuse = accuse
         self._clocks = clocks
@@ -102,6 +105,8 @@ class Nemesis:
         self._rng = rng
         self._trace = trace
         self.disks = DiskFaults(machines, twin_of, self._kill, rng, trace, accuse)
+        self.ring = RingChanges(machines, fresh, self._kill, rng, trace, accuse)
+        self._given_up: list[Machine] = []
         self._running: dict[asyncio.Task[None], None] = {}
         self._faults: Mapping[Callable[[], Coroutine[Any, Any, None]], int] = {
             self._crash: 5,
@@ -122,12 +127,14 @@ class Nemesis:
             self._drift: 2,
         }
 
-    async def rage(self, seconds: float, *, suspends: bool, hurts_disks: bool) -> None:
+    async def rage(self, seconds: float, *, suspends: bool, hurts_disks: bool, changes_ring: bool) -> None:
         """Faults for so long; if `suspends`, all machines are once suspended together, as a laptop is."""
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
         if hurts_disks:
             self._start(self._hurt_disks(end))
+        if changes_ring:
+            self._start(self._change_ring(end))
         if suspends:
             self._start(self._suspend(self._rng.uniform(0.3, 0.9) * seconds))
         while loop.time() < end:
@@ -140,21 +147,25 @@ class Nemesis:
             await asyncio.sleep(self._rng.expovariate(DISK_FAULTS_PER_S))
             self._start(self.disks.any_fault())
 
+    async def _change_ring(self, end: float) -> None:
+        while asyncio.get_running_loop().time() < end:
+            await asyncio.sleep(self._rng.expovariate(RING_CHANGES_PER_S))
+            self._start(self.ring.any_change())
+            self._replace_buried()
+
+    def _replace_buried(self) -> None:
+        """A machine that is gone for good: another one takes its name, or it is removed by an order."""
+        for machine in self.disks.buried:
+            if machine not in self._given_up:
+                self._given_up.append(machine)
+                called = machine.called or machine.name
+                self._start(self.ring.join(called) if self._rng.random() < 0.5 else self.ring.remove(machine))
+
     def disturb_founding(self) -> None:
         """Let the machines, just booted, crash within their first steps."""
         for machine in self._machines:
             if self._rng.random() < 0.7:
                 self._start(self._crash_soon_on(machine))
-
-    def join(self, machine: Machine, after_s: float) -> None:
-        """Have one more machine join during the faults, and be part of them."""
-        self._start(self._join(machine, after_s))
-
-    async def _join(self, machine: Machine, after_s: float) -> None:
-        await asyncio.sleep(after_s)
-        self._note("one more machine", machine.name)
-        machine.boot()
-        self._machines.append(machine)
 
     async def heal(self) -> None:
         """Undo all that still holds, and start what is down."""
@@ -162,6 +173,7 @@ class Nemesis:
         await until(lambda: not self._running)
         self._network.heal_all()
         self._network.weather = Weather()
+        self.ring.take_away_who_is_out()
         for machine in self._machines:
             machine.sync_s = SYNC_S
             if not machine.is_up:

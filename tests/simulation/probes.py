@@ -17,10 +17,12 @@ from ringhold.node.scatter import Scatter
 from .consensus_probes import CONSENSUS
 from .damage_probes import BURIED_BY, DAMAGE, GIVEN_UP_BY
 from .machines import PARTITIONS
+from .move_probes import MOVE_PATHS, MOVES
 from .patches import Make, Note, Place, patched
 
 RARE_PATHS = (
     *BURIED_BY.values(),
+    *MOVE_PATHS,
     *(path for path in GIVEN_UP_BY.values() if path != "damaged row found by a snapshot"),
     "anchor refused",
     "attempt lost",
@@ -125,6 +127,11 @@ FAULTS = (
     "restored disk",
     "snapshot interrupted",
     "wiped engine",
+    "cordon",
+    "decommission",
+    "decommission taken back",
+    "one more machine",
+    "replication factor",
 )
 
 
@@ -146,6 +153,7 @@ def watched() -> Iterator["Counter[str]"]:
         (scatter, "merge_page", count_cut_answers),
         *CONSENSUS,
         *DAMAGE,
+        *MOVES,
     ]
     with ExitStack() as stack:
         for owner, name, make in places:

@@ -22,7 +22,6 @@ from ringhold.api.proto.ringhold.storage.v1.records_pb2 import (
     ReplicaRecord,
 )
 from ringhold.node import keyspace
-from ringhold.node.admission import Admission
 from ringhold.node.consensus.configuration import founders
 from ringhold.node.consensus.core import Replica
 from ringhold.node.consensus.groups import Groups
@@ -34,6 +33,8 @@ from ringhold.node.formation import FormationState, Found, decide, seeds_hash
 from ringhold.node.founding import node_record
 from ringhold.node.machine.queries import QuerySpec
 from ringhold.node.machine.topology_machine import TopologyMachine, encode_change
+from ringhold.node.moving.admission import Admission
+from ringhold.node.moving.amendments import Amendments, at_once
 from ringhold.node.replica_record import HEALTHY
 from ringhold.node.router import check_in_window
 from ringhold.node.shards import Shards
@@ -132,7 +133,7 @@ def test_a_committed_admission_is_told_after_a_restart() -> None:
         command = encode_change(TopologyChange.between(store.known, store.known.with_node(newcomer)))
         await groups.propose(SYSTEM_GROUP, command, groups.log_time_ms(SYSTEM_GROUP))
         assert store.known.epoch == 1
-        admission = Admission(groups, store, tuple, clock, say_nothing)
+        admission = Admission(groups, store, Amendments(groups, store, at_once), tuple, clock, say_nothing)
         admitting = asyncio.ensure_future(admission.run())
         admission.wake()
         await until(lambda: store.known.epoch == 2, 10)

@@ -5,6 +5,7 @@ effect of a request, a lease beside a later leader's commit.
 """
 
 import asyncio
+import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -27,11 +28,12 @@ from ringhold.node.consensus.support import DRIFT_MAX
 from ringhold.node.consensus.ticks import Ticks
 from ringhold.node.machine.records import RecordMachine
 
-from .agreement import Committed, Effects, Leaders, Logs, Promises, Votes
+from .agreement import Committed, Effects, Leaders, Logs, Members, Promises, Votes
 from .loop import LIFE, Life
 from .patches import patched
 from .sessions import SimulatedTransport
 
+REMOVAL = re.compile(r"the configuration of entry (\d+) does without it")
 MISSING_MAX = 2 * ENTRIES_PER_MESSAGE_MAX
 
 
@@ -54,6 +56,7 @@ class Witness:
         self._effects = Effects()
         self._votes = Votes()
         self._promises = Promises()
+        self._members = Members()
         self._processes: list[Process] = []
         self._committing: dict[int, tuple[int, str]] = {}
         """By group, the latest term whose leader has committed anything, and that leader."""
@@ -117,8 +120,19 @@ class Witness:
     def elected(self, replica: Replica[Any]) -> None:
         self._tell(self._leaders.elected(self._here().name, replica.group, replica.term))
 
+    def configured(self, replica: Replica[Any], before: Configuration, before_index: int) -> None:
+        """A leader has appended a configuration, in place of the one before."""
+        self._tell(self._members.appended(replica.group, before, before_index, *newest_of(replica)))
+
+    def buried(self, group: int, reason: str) -> None:
+        """A replica is given up for ever; because it was removed, if the reason names a configuration."""
+        found = REMOVAL.match(reason)
+        if found is not None:
+            self._tell(self._members.dropped(self._here().name, group, int(found[1])))
+
     def committed(self, replica: Replica[Any]) -> None:
         """A leader has moved its commit index: nobody may hold a lease of an earlier term any more."""
+        self._members.committed(replica.group, replica.commit_index)
         term, _ = self._committing.get(replica.group, (0, ""))
         if replica.term >= term:
             self._committing[replica.group] = (replica.term, self._here().name)
@@ -251,6 +265,8 @@ def witnessed() -> Iterator[Witness]:
         (Replica, "persisted", watch_promises),
         (Groups, "_make_replica", watch_openings),
         (Leadership, "_change_for", watch_promotions),
+        (Replica, "propose_configuration", watch_configurations),
+        (Hosting, "bury", watch_burials),
     ]
     with ExitStack() as stack:
         for owner, name, make in places:
@@ -265,6 +281,35 @@ def watch_processes(witness: Witness) -> Callable[[Any], Any]:
             witness.process_began(self)
 
         return begin
+
+    return make
+
+
+def newest_of(replica: Replica[Any]) -> tuple[Configuration, int]:
+    return replica.configuration, replica.configuration_index
+
+
+def watch_configurations(witness: Witness) -> Callable[[Any], Any]:
+    def make(original: Any) -> Any:
+        def propose(self: Replica[Any], configuration: Configuration, expected_index: int, now: float) -> bool:
+            before, index = self.configuration, self.configuration_index
+            is_appended: bool = original(self, configuration, expected_index, now)
+            if is_appended:
+                witness.configured(self, before, index)
+            return is_appended
+
+        return propose
+
+    return make
+
+
+def watch_burials(witness: Witness) -> Callable[[Any], Any]:
+    def make(original: Any) -> Any:
+        def bury(self: Hosting, group: int, reason: str, *, since: int = 0) -> None:
+            witness.buried(group, reason)
+            original(self, group, reason, since=since)
+
+        return bury
 
     return make
 

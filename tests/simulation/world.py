@@ -7,7 +7,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ringhold.api.limits import Limits
 from ringhold.api.proto.ringhold.storage.v1.records_pb2 import Row
@@ -20,7 +20,7 @@ from ringhold.node.scrub import scrubber
 from ringhold.node.snapshots import chunks
 from ringhold.node.storage.engine import Engine
 from ringhold.ring.hashing import partition_of
-from ringhold.ring.topology import SYSTEM_GROUP, group_of_partition
+from ringhold.ring.topology import SYSTEM_GROUP, NodeState, group_of_partition
 
 from .calls import ClientNetwork, Questions
 from .clocks import SimulatedClock
@@ -36,6 +36,7 @@ from .patches import patched
 from .probes import watched
 from .programs import Habits, Program
 from .queries import Timeline, timelines_of, wrong_with
+from .ring_changes import newest
 from .sessions import Wires
 from .stale import wrong_with_stale
 from .trace import VIOLATION, Trace
@@ -54,9 +55,10 @@ LOG_LENGTH_MAX = LOG.entries_max + LOG_DROP_MIN
 SCRUB_PAUSE_S = 8.0
 """Before and between scrubs in the background."""
 
+AT_REST = (NodeState.NORMAL, NodeState.REMOVED)
 NODES = 3
 PROGRAMS = 6
-JOIN_CHANCE = 0.3
+RING_CHANGES_CHANCE = 0.6
 CRASHED_FOUNDING_CHANCE = 0.3
 HURT_DISKS_CHANCE = 1.0
 LOST_KEYS_CHANCE = 0.6
@@ -120,9 +122,10 @@ class World:
         self._calls = Questions(network, loop, cancels=True)
         self._gossip.on_bug = self._calls.on_bug = self._bug
         self._twins = 0
+        self._machines_made = NODES
         around = self._surroundings()
         self.machines = [self._machine(f"n{number}", around, NODES) for number in range(1, NODES + 1)]
-        self._joiner = self._machine(f"n{NODES + 1}", around, 0) if rng.random() < JOIN_CHANCE else None
+        self._changes_ring = rng.random() < RING_CHANGES_CHANCE
         self._founded_through_crashes = rng.random() < CRASHED_FOUNDING_CHANCE
         client_clocks = [self._clock() for _ in range(PROGRAMS)]
         endpoints = tuple(machine.grpc_address for machine in self.machines)
@@ -138,11 +141,17 @@ class World:
             )
             for number, clock in enumerate(client_clocks, 1)
         ]
-        clocks = [*(machine.clock for machine in self.machines), *client_clocks]
-        if self._joiner is not None:
-            clocks.append(self._joiner.clock)
+        self._clocks = [*(machine.clock for machine in self.machines), *client_clocks]
         self._nemesis = Nemesis(
-            self.machines, clocks, network, self._wires, self._derived(), self.trace, self.history.violated, self._twin
+            self.machines,
+            self._clocks,
+            network,
+            self._wires,
+            self._derived(),
+            self.trace,
+            self.history.violated,
+            self._twin,
+            self._fresh,
         )
 
     async def run(self) -> None:
@@ -151,23 +160,41 @@ class World:
             machine.boot()
         if self._founded_through_crashes:
             self._nemesis.disturb_founding()
-        if self._joiner is not None:
-            self._nemesis.join(self._joiner, self._rng.uniform(0, RAGE_S))
         await asyncio.sleep(self._rng.uniform(0, 3))
         await self._rage()
         await self._nemesis.heal()
-        for program in self._programs:
-            program.endpoints = tuple(machine.grpc_address for machine in self.machines if machine.expect)
         await self._until_healthy()
+        self._tell_endpoints()
         await self._scrub()
         self._count_milestones()
         await asyncio.sleep(QUIET_S)
         self.history.settle(self._loop.time())
-        self.trace.note("world", "peace")
-        await self._work(Habits(0.12, 10.0, may_fail=False), max(PEACE_S, RUN_S_MIN - self._loop.time()))
+        await self._peace()
         for program in self._programs[:NODES]:
             await program.read_everything()
         await self._until_settled()
+
+    async def _peace(self) -> None:
+        """No operation fails, though nodes may come and go in order (P6)."""
+        self.trace.note("world", "peace")
+        seconds = max(PEACE_S, RUN_S_MIN - self._loop.time())
+        changing = None
+        if self._changes_ring:
+            leaver = self._nemesis.ring.who_may_leave()
+            self._tell_endpoints(leaver)
+            change = self._nemesis.ring.let_leave(leaver) if leaver else self._nemesis.ring.join()
+            changing = self._loop.create_task(change)
+        await self._work(Habits(0.12, 10.0, may_fail=False), seconds)
+        if changing is not None:
+            await changing
+            self.trace.count("ring changed in peace")
+            await self._until_healthy()
+            self._tell_endpoints()
+
+    def _tell_endpoints(self, leaver: Machine | None = None) -> None:
+        """Who asks one node only, and once, knows which one is about to leave; all others find another one."""
+        for program in self._programs:
+            program.endpoints = tuple(machine.grpc_address for machine in self.machines if machine is not leaver)
 
     async def run_until_violated(self) -> None:
         """The story up to the first violation, if there is one."""
@@ -179,14 +206,16 @@ class World:
     def _count_milestones(self) -> None:
         if self._founded_through_crashes:
             self.trace.count("cluster formed through crashes")
-        if self._joiner is not None:
+        if len(self.machines) > NODES:
             self.trace.count("node joined")
 
     async def _rage(self) -> None:
         suspends = self._rng.random() < 0.25
         habits = Habits(0.12, self._rng.choice([1.5, 4.0, 10.0]), may_fail=True)
         hurts_disks = self._rng.random() < HURT_DISKS_CHANCE
-        raging = self._loop.create_task(self._nemesis.rage(RAGE_S, suspends=suspends, hurts_disks=hurts_disks))
+        raging = self._loop.create_task(
+            self._nemesis.rage(RAGE_S, suspends=suspends, hurts_disks=hurts_disks, changes_ring=self._changes_ring)
+        )
         await self._work(habits, RAGE_S)
         await raging
 
@@ -227,7 +256,19 @@ class World:
             missing = [peer for peer in sorted(ids - {machine.node_id}) if not node.peering.connected(peer)]
             if missing:
                 return f"{machine.name} has no session with {missing}"
-        return next(filter(None, (ailing(machine, self.machines) for machine in self.machines)), None)
+        return self._unsettled() or next(
+            filter(None, (ailing(machine, self.machines) for machine in self.machines)), None
+        )
+
+    def _unsettled(self) -> str | None:
+        """What is still on the move: all must have arrived, unless somebody is gone for good and nobody said so."""
+        topology = newest(self.machines)
+        if topology is None or topology.is_settled:
+            return None
+        ids = {machine.node_id for machine in self.machines}
+        missing = [n.name for n in topology.nodes if n.state is not NodeState.REMOVED and n.id not in ids]
+        on_the_way = [f"{node.name} {node.state}" for node in topology.nodes if node.state not in AT_REST]
+        return None if missing else f"{on_the_way} are on the way, and {topology.moving} moving"
 
     def _wrong_leaders(self) -> str | None:
         """Which groups are not led, with a lease, by the nodes that should lead them."""
@@ -349,6 +390,16 @@ class World:
 
     def _machine(self, name: str, around: Surroundings, expect: int) -> Machine:
         return Machine(name, around, self._derived(), self._clock(), self._rng.randbytes(8).hex(), expect)
+
+    def _fresh(self, called: str) -> Machine:
+        """A machine that has never run, which finds the others where they are now."""
+        self._machines_made += 1
+        seeds = tuple(machine.http_address for machine in self.machines)
+        around = replace(self.machines[0].around, seeds=seeds)
+        machine = self._machine(f"n{self._machines_made}", around, 0)
+        machine.called = called
+        self._clocks.append(machine.clock)
+        return machine
 
     def _twin(self, machine: Machine) -> Machine:
         """A machine at another address for a node of the same identity."""

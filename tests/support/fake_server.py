@@ -6,7 +6,8 @@ forwarded: all nodes serve all keys.
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typing import Any, NoReturn
 
 import grpc
 
+from ringhold.api.changes import check_change
 from ringhold.api.errors import RingholdError, error_for
 from ringhold.api.proto.ringhold.v1 import cluster_pb2, cluster_pb2_grpc, kv_pb2, kv_pb2_grpc
 from ringhold.api.status import to_grpc_status, to_operation_error
@@ -46,6 +48,14 @@ class Noted:
     address: str
     method: str
     request: Any
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How far a change has come: the groups that still move, and the states of nodes that are not NORMAL."""
+
+    moves: Sequence[cluster_pb2.Move] = ()
+    states: Mapping[str, cluster_pb2.NodeState] = field(default_factory=dict)
 
 
 @dataclass
@@ -300,6 +310,9 @@ class FakeNode(kv_pb2_grpc.KVServicer, cluster_pb2_grpc.ClusterServicer):
     def Status(self, request: Any, context: grpc.ServicerContext) -> Any:
         return self._serve("Status", request, context, lambda _: self.cluster.status())
 
+    def Change(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return self._serve("Change", request, context, self.cluster.change)
+
     def Explain(self, request: Any, context: grpc.ServicerContext) -> Any:
         return self._serve("Explain", request, context, self.cluster.explain)
 
@@ -330,7 +343,11 @@ def fail(fault: Fault, context: grpc.ServicerContext) -> NoReturn:
 
 
 class FakeCluster:
-    """`nodes` endpoints over one store; partition p is led by node p modulo `nodes` unless `leaders` says otherwise."""
+    """`nodes` endpoints over one store; partition p is led by node p modulo `nodes` unless `leaders` says otherwise.
+
+    A change takes effect on `states`, `cordoned` and the replication factor, and answers `planned`; what moves is told
+    by `stages` alone: each Status takes the next one, and the last one stays. Nodes in `dead` can be removed.
+    """
 
     def __init__(self, nodes: int = 3) -> None:
         self.lock = threading.Lock()
@@ -340,6 +357,12 @@ class FakeCluster:
         self.partition_errors: dict[int, RingholdError] = {}
         self.nodes = [FakeNode(self) for _ in range(nodes)]
         self.leaders: dict[int, int] = {p: p % nodes for p in range(self.store.partitions)}
+        self.states: dict[str, cluster_pb2.NodeState] = {}
+        self.cordoned: set[str] = set()
+        self.dead: set[str] = set()
+        self.replication_factor = 1
+        self.planned = cluster_pb2.ChangeResponse()
+        self.stages = deque([Stage()])
 
     @property
     def endpoints(self) -> list[str]:
@@ -377,7 +400,7 @@ class FakeCluster:
             cluster_name="fake",
             cluster_id="f-1",
             epoch=self.store.epoch,
-            replication_factor=1,
+            replication_factor=self.replication_factor,
             nodes=[self._node(number) for number in range(len(self.nodes))],
             partitions=[
                 cluster_pb2.Partition(replicas=[self.leaders[p]], leader=self.leaders[p], log_time_ms=log_time_ms)
@@ -385,7 +408,55 @@ class FakeCluster:
             ],
         )
 
+    def change(self, request: cluster_pb2.ChangeRequest) -> cluster_pb2.ChangeResponse:
+        """All orders or none; the epoch counts the changes that are no dry runs, if they change anything."""
+        check_change(request)
+        before = (dict(self.states), set(self.cordoned), self.replication_factor)
+        try:
+            for change in request.changes:
+                self._order(change, request.dry_run)
+        except RingholdError:
+            self.states, self.cordoned, self.replication_factor = before
+            raise
+        if request.dry_run:
+            self.states, self.cordoned, self.replication_factor = before
+        elif before != (self.states, self.cordoned, self.replication_factor):
+            self.store.epoch += 1
+        answer = cluster_pb2.ChangeResponse()
+        answer.CopyFrom(self.planned)
+        answer.epoch = self.store.epoch
+        return answer
+
+    def _order(self, change: cluster_pb2.Change, dry_run: bool) -> None:
+        kind = str(change.WhichOneof("kind"))
+        if kind == "replication_factor":
+            self.replication_factor = change.replication_factor
+        elif kind != "add":
+            self._order_node(kind, getattr(change, kind), dry_run)
+
+    def _order_node(self, kind: str, name: str, dry_run: bool) -> None:
+        names = {f"node-{number + 1}" for number in range(len(self.nodes))}
+        if name not in names or self.states.get(name) == cluster_pb2.NODE_STATE_REMOVED:
+            raise error_for("NODE_UNKNOWN", f"no node is named {name}", {"node": name})
+        match kind:
+            case "decommission":
+                self.states[name] = cluster_pb2.NODE_STATE_LEAVING
+            case "keep":
+                self.states.pop(name, None)
+            case "remove" if dry_run or name in self.dead:
+                self.states[name] = cluster_pb2.NODE_STATE_REMOVED
+            case "remove":
+                raise error_for("CHANGE_REFUSED", f"{name} is alive: decommission it", {"node": name})
+            case "cordon":
+                self.cordoned.add(name)
+            case "uncordon":
+                self.cordoned.discard(name)
+        if {self.states.get(each) for each in names} == {cluster_pb2.NODE_STATE_LEAVING}:
+            raise error_for("CHANGE_REFUSED", "no node would be left to hold anything")
+
     def status(self) -> cluster_pb2.StatusResponse:
+        stage = self.stages.popleft() if len(self.stages) > 1 else self.stages[0]
+        self.states.update(stage.states)
         nodes = [
             cluster_pb2.NodeStatus(
                 node=self._node(number),
@@ -395,7 +466,16 @@ class FakeCluster:
             )
             for number in range(len(self.nodes))
         ]
-        return cluster_pb2.StatusResponse(cluster_name="fake", cluster_id="f-1", epoch=self.store.epoch, nodes=nodes)
+        at_rest = {cluster_pb2.NODE_STATE_NORMAL, cluster_pb2.NODE_STATE_REMOVED}
+        return cluster_pb2.StatusResponse(
+            cluster_name="fake",
+            cluster_id="f-1",
+            epoch=self.store.epoch,
+            nodes=nodes,
+            replication_factor=self.replication_factor,
+            is_settled=not stage.moves and at_rest.issuperset(self.states.values()),
+            moves=stage.moves,
+        )
 
     def explain(self, request: cluster_pb2.ExplainRequest) -> cluster_pb2.ExplainResponse:
         partition = partition_of(request.key, self.store.partitions)
@@ -419,8 +499,9 @@ class FakeCluster:
             name=f"node-{number + 1}",
             grpc_address=self.nodes[number].address,
             weight=1,
-            state=cluster_pb2.NODE_STATE_NORMAL,
+            state=self.states.get(f"node-{number + 1}", cluster_pb2.NODE_STATE_NORMAL),
             liveness=cluster_pb2.LIVENESS_ALIVE,
+            cordoned=f"node-{number + 1}" in self.cordoned,
         )
 
 

@@ -1,15 +1,35 @@
 """Whether what clients of real processes learnt breaks a promise, told with the history of the key in question."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 
 from simulation.history import Fate, History, Mutation, Page, Read
 from simulation.linearizability import Undecided, verdict
 from simulation.queries import timelines_of, wrong_with
 
+from .gateways import gateway
+from .load import INDEX, KEYS, WALK_MATCHES_MAX
 from .nodes import NodeProcess
 
 STORIES_MAX = 3
 LOG_LINES = 40
+
+
+def judge(nodes: Sequence[NodeProcess], history: History) -> None:
+    """Through every gateway all acknowledged writes are there, the index agrees with the rows, and all say the same."""
+    seen = []
+    for node in nodes:
+        with gateway(node.grpc) as asked:
+            finals = [asked.read(key) for key in KEYS]
+            walk = asked.walk(INDEX, WALK_MATCHES_MAX)
+        history.reads += finals
+        history.pages.append(walk)
+        assert lost_writes(history, finals) == []
+        assert disagreement(finals, walk) is None
+        seen.append([(read.key, read.value, read.version, read.entries) for read in finals])
+    assert all(left == right for left, right in pairwise(seen))
+    wrong = complaints(history)
+    assert not wrong, "\n".join(wrong)
 
 
 def complaints(history: History) -> list[str]:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +47,8 @@ class NodeProcess:
     http: str
     data_dir: Path
     arguments: Sequence[str] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Of the environment, beside those of the test's own."""
     process: "subprocess.Popen[bytes] | None" = None
     log: Path = field(init=False)
 
@@ -61,11 +63,13 @@ class NodeProcess:
 
     def start(self) -> None:
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            self.process = subprocess.Popen(
+                self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env={**os.environ, **self.variables}
+            )
 
     def is_ready(self) -> bool:
         assert self.process is not None
-        assert self.process.poll() is None, f"{self.name} ended:\n{self.output}"
+        assert self.process.poll() is None, f"{self.name} ended with {self.process.returncode}:\n{self.output}"
         return self.http_status("/health/ready") == 200
 
     def http_status(self, path: str) -> int:

@@ -19,7 +19,6 @@ from ringhold.node.consensus.groups import Groups
 from ringhold.node.gateway import Gateway
 from ringhold.node.machine.founding_replicas import stage_founding_replicas
 from ringhold.node.machine.records import RecordMachine
-from ringhold.node.node import preferred_leaders
 from ringhold.node.peers.exchange import Exchange, RequestLost, RequestNotSent
 from ringhold.node.replica_record import hosted_groups
 from ringhold.node.router import Router
@@ -155,7 +154,7 @@ class SmallCluster:
         groups = Groups(node_id, 1, engine, self.clock, rng)
         groups.attach(self.network.add(node_id, groups))
         groups.reach([node.id for node in self.topology.nodes if node.id != node_id])
-        groups.prefer(preferred_leaders(self.topology))
+        groups.prefer(self.topology.preferred_leaders)
         return groups
 
     def is_led(self, partition: int) -> bool:

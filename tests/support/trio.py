@@ -18,6 +18,7 @@ from ringhold.node.machine.records import RecordMachine
 from ringhold.node.machine.topology_machine import TopologyMachine, found_system_group, load_topology
 from ringhold.node.replica_record import put_founding_replica
 from ringhold.node.snapshots.installer import Installer
+from ringhold.node.snapshots.pace import Pace
 from ringhold.node.snapshots.source import SnapshotSource
 from ringhold.node.snapshots.throttle import Throttle
 from ringhold.node.storage.engine import Engine, WriteBatch
@@ -169,9 +170,10 @@ class Trio:
         groups.hosting.make_machines_by(make_machine)
         groups.prefer(dict.fromkeys(self._group_ids, self._node_ids[0]))
         groups.hosting.tell = lambda event, /, **figures: self.events.append((node_id, event, figures))
-        source = SnapshotSource(engine, groups, self.clock, Random(node_id), Throttle(self.clock, 0))
+        pace = Pace(groups.foreground, self.clock.now())
+        source = SnapshotSource(engine, groups, self.clock, Random(node_id), Throttle(self.clock, 0, pace))
         installer = Installer(
-            engine, groups, wire.fetch_snapshot, self.clock, Throttle(self.clock, 0), groups.hosting.tell
+            engine, groups, wire.fetch_snapshot, self.clock, Throttle(self.clock, 0, pace), groups.hosting.tell
         )
         groups.on_offer(installer.offered)
         wire.serve_snapshots(source)

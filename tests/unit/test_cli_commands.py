@@ -1,35 +1,21 @@
 """The data and cluster commands, against a cluster of fakes: what they send, print and exit with."""
 
-import io
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.command_line import Ended, Ringhold, command_line
 from support.fake_server import FakeCluster, Fault, fake_cluster
 from support.nodes import wait_until
 
 from ringhold.api.errors import error_for
 from ringhold.node.cli import records
-from ringhold.node.cli.app import main
 from ringhold.node.cli.failure import shell_word
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A command that ran to its end."""
-
-    code: int
-    out: bytes
-    err: str
-
-
-Ringhold = Callable[..., Ended]
 
 
 @pytest.fixture
@@ -42,16 +28,7 @@ def cluster() -> Iterator[FakeCluster]:
 def ringhold(
     cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> Ringhold:
-    """Runs a command line in this process, its endpoints those of the fakes."""
-    monkeypatch.setenv("RINGHOLD_ENDPOINTS", ",".join(cluster.endpoints))
-
-    def run(*arguments: str, stdin: bytes = b"") -> Ended:
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        code = main(arguments)
-        captured = capsysbinary.readouterr()
-        return Ended(code, captured.out, captured.err.decode())
-
-    return run
+    return command_line(cluster, monkeypatch, capsysbinary)
 
 
 def test_set_and_get(ringhold: Ringhold) -> None:
@@ -379,6 +356,9 @@ def test_help_names_every_command(ringhold: Ringhold) -> None:
         "status",
         "ring",
         "explain",
+        "node",
+        "cluster",
+        "plan",
         "scrub",
         "serve",
         "dev",

@@ -21,7 +21,7 @@ from ringhold.node.logs import configure_logs, get_logger
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("RINGHOLD_")]:
+    for name in [name for name in os.environ if name.startswith(("RINGHOLD_", "KUBERNETES_"))]:
         monkeypatch.delenv(name)
 
 
@@ -133,12 +133,25 @@ def test_every_setting_has_a_variable(setting: str, tmp_path: Path, monkeypatch:
     values |= {"disk_reserve_bytes": "5"}
     values |= {"log_level": "debug", "log_format": "json", "seeds": "s:1", "row_cache_bytes": "0"}
     values |= {"disk_reserve_bytes": "5", "scrub_bytes_per_s": "0"}
+    values |= {"on_sigterm": "leave", "kubernetes_api": "https://10.0.0.1:443"}
     values |= dict.fromkeys(("grpc", "http", "advertise_grpc", "advertise_http"), "h:1")
     value = values.get(setting, "text")
     monkeypatch.setenv(f"RINGHOLD_{setting.upper()}", value)
     flags = {} if setting == "data_dir" else {"data_dir": str(tmp_path)}
     found = getattr(load_config(flags, None), setting)
     assert found == ("s:1",) if setting == "seeds" else found == type(found)(value)
+
+
+def test_a_pod_is_told_of_the_api_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kubelet's variables name it, for those that ask it; a setting wins."""
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "6443")
+    flags = {"data_dir": str(tmp_path), "name": "r-3"}
+    assert load_config(flags, None).kubernetes_api is None
+    flags["on_sigterm"] = "kubernetes"
+    assert load_config(flags, None).kubernetes_api == "https://10.0.0.1:6443"
+    monkeypatch.setenv("RINGHOLD_KUBERNETES_API", "http://127.0.0.1:8001/")
+    assert load_config(flags, None).kubernetes_api == "http://127.0.0.1:8001/"
 
 
 @pytest.mark.parametrize(
@@ -156,6 +169,15 @@ def test_every_setting_has_a_variable(setting: str, tmp_path: Path, monkeypatch:
         ({"http": "127.0.0.1:50051"}, "--http: gRPC and HTTP can't both listen on 127.0.0.1:50051"),
         ({"advertise_http": "[::]:1"}, "--advertise-http: [::]:1 can't be called by others: give an address of this"),
         ({"grpc": "0.0.0.0:1"}, "--advertise-grpc: the node listens on 0.0.0.0:1, which others can't call: say with"),
+        ({"on_sigterm": "run"}, "--on-sigterm: 'run' is unknown: choose restart, leave or kubernetes"),
+        ({"on_sigterm": "kubernetes"}, "--on-sigterm: kubernetes needs --name to be that of the pod, NAME-ORDINAL; it"),
+        (
+            {"on_sigterm": "kubernetes", "name": "r-0"},
+            "--on-sigterm: kubernetes works in a pod only: KUBERNETES_SERVICE_HOST is not set",
+        ),
+        ({"kubernetes_api": "10.0.0.1:443"}, "--kubernetes-api: '10.0.0.1:443' is not https://host:port"),
+        ({"kubernetes_api": "https://h"}, "--kubernetes-api: 'h' is not an address: write host:port"),
+        ({"kubernetes_api": "http://10.0.0.1:80"}, "--kubernetes-api: http://10.0.0.1:80 would send the token unprot"),
         ({"expect": "3"}, "--expect: 3 nodes that form a cluster together need seeds"),
         ({"expect": "0"}, "--expect: 0 is not between 1 and 1000"),
         ({"seeds": "a:1,b:1,a:1"}, "--seeds: a:1 is given twice"),
@@ -316,5 +338,8 @@ def test_flags_of_serve() -> None:
         "row_cache_bytes",
         "snapshot_bytes_per_s_max",
         "scrub_bytes_per_s",
+        "stateful_set",
+        "kubernetes_api",
+        "kubernetes_account",
     }
     assert set(inspect.signature(serve).parameters) == settings | {"config", "context"}

@@ -159,6 +159,39 @@ def test_independent_accusers_hasten_a_death() -> None:
     assert state(made, "b") is DEAD
 
 
+def test_who_gives_a_suspect_up_says_so_in_its_own_name() -> None:
+    """The word that spreads when a suspicion ends names this node, not the accuser that began it."""
+    made = core(B, C, D, member("e"))
+    for accuser in ("c", "d", "e"):
+        tell(made, C, Fact(replace(B, state=SUSPECT), accuser), now=10.0)
+    effects = made.handle(TimePassed(0.0), 14.1)
+    assert any(Fact(replace(B, state=DEAD), "a") in push.facts for push in _pushes(effects))
+
+
+def test_who_gives_a_suspect_up_counts_as_an_accuser() -> None:
+    """Who has missed an accuser does not wait for the longest time: others give up, and each of them confirms once."""
+    made = core(B, C, D, member("e"))
+    tell(made, C, Fact(replace(B, state=SUSPECT), "c"), now=10.0)
+    given_up = replace(B, state=DEAD)
+    tell(made, D, Fact(given_up, "d"), Fact(given_up, "d"), now=14.0)
+    made.handle(TimePassed(0.0), 14.1)
+    assert state(made, "b") is SUSPECT
+    tell(made, D, Fact(given_up, "e"), now=14.1)
+    made.handle(TimePassed(0.0), 14.1)
+    assert state(made, "b") is DEAD
+
+
+def test_a_refutation_outlives_those_who_gave_up_without_it() -> None:
+    """However many have given a member up, their words are of the incarnation that it has left."""
+    made = core(B, C, D, member("e"))
+    tell(made, C, Fact(replace(B, state=SUSPECT), "c"), now=10.0)
+    tell(made, B, Fact(replace(B, incarnation=B.incarnation + 1)), now=11.0)
+    effects = [tell(made, C, Fact(replace(B, state=DEAD), accuser), now=12.0) for accuser in ("c", "d", "e")]
+    assert not any(only(ReportChange, each) for each in effects)
+    made.handle(TimePassed(0.0), 100.0)
+    assert state(made, "b") is ALIVE
+
+
 def _pushes(effects: list[Effect]) -> list[Push]:
     return only(Push, [send.message for send in only(SendNews, effects)])
 

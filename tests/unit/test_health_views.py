@@ -13,8 +13,11 @@ from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import DescribeReply, Scru
 from ringhold.api.proto.ringhold.storage.v1.records_pb2 import ReplicaRecord
 from ringhold.api.proto.ringhold.v1 import kv_pb2
 from ringhold.node.cli.cluster_views import health_lines, unavailable_lines
+from ringhold.node.moving.mover import Surveyor
+from ringhold.node.moving.placements import Placements
 from ringhold.node.overview import Overview, unhealthy_copies
 from ringhold.node.replica_record import DAMAGED, GONE, HEALTHY, INSTALLING
+from ringhold.node.snapshots.installer import InstallCounts
 from ringhold.node.storage.memory import MemoryEngine
 from ringhold.node.topology_store import TopologyStore
 from ringhold.ring.hashing import partition_of
@@ -43,7 +46,9 @@ async def status(cluster: SmallCluster) -> ClusterStatus:
     """As node a tells it."""
     node, store = cluster.nodes["a"], TopologyStore("a", MemoryEngine())
     await store.adopt(cluster.topology)
-    shown = Overview("a", store, node.routes, node.router, lambda _: None, node.describe, cluster.clock, Limits())
+    surveyor = Surveyor("a", node.router, Placements(node.groups, store, InstallCounts()))
+    unknown = lambda _: None  # noqa: E731
+    shown = Overview("a", store, node.routes, node.router, unknown, node.describe, surveyor, cluster.clock, Limits())
     return status_of(await shown.status(cluster.deadline))
 
 

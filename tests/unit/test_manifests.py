@@ -16,13 +16,23 @@ import yaml
 from ringhold.node.cli.commands import app
 from ringhold.node.cli.settings import load_config
 from ringhold.node.config import NodeConfig
+from ringhold.node.ending import Ending, StatefulSet, decide, pod
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = ROOT / "manifests" / "base"
 KUBERNETES_VERSIONS = ("1.29", "1.31", "1.33", "1.35", kubernetes_validate.latest_version())
 POD = {"POD_NAMESPACE": "store", "NODE_NAME": "machine-7"}
+LEAVERS = 4
+"""So many pods may leave in one step: seven become three."""
 
 Resource = dict[str, Any]
+
+
+@pytest.fixture(autouse=True)
+def in_a_pod(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the kubelet tells every pod."""
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
 
 
 def resources() -> list[Resource]:
@@ -139,14 +149,49 @@ def test_selectors_find_the_pods() -> None:
     assert all(selector.items() <= template["metadata"]["labels"].items() for selector in selectors)
 
 
-def test_pods_have_no_rights() -> None:
-    """Pods run as a numbered user, write to their volumes only, gain no rights and hold no token."""
-    pod = resource("StatefulSet")["spec"]["template"]["spec"]
+def test_pods_have_no_rights_on_their_machine() -> None:
+    """Pods run as a numbered user, write to their volumes only, and gain no rights."""
+    template = resource("StatefulSet")["spec"]["template"]["spec"]
     security = container()["securityContext"]
-    assert pod["securityContext"]["runAsNonRoot"] is True
-    assert pod["automountServiceAccountToken"] is False
+    assert template["securityContext"]["runAsNonRoot"] is True
     assert (security["readOnlyRootFilesystem"], security["allowPrivilegeEscalation"]) == (True, False)
-    assert instruction("USER") == f"{pod['securityContext']['runAsUser']}:{pod['securityContext']['runAsGroup']}"
+    assert instruction("USER") == "{runAsUser}:{runAsGroup}".format_map(template["securityContext"])
+
+
+def test_pods_may_get_their_own_set_and_nothing_else() -> None:
+    """One `get` of one StatefulSet, bound to the account that the pods run under; only they have its token."""
+    (rule,) = resource("Role")["rules"]
+    name = resource("StatefulSet")["metadata"]["name"]
+    assert rule == {"apiGroups": ["apps"], "resources": ["statefulsets"], "resourceNames": [name], "verbs": ["get"]}
+    binding = resource("RoleBinding")
+    account = resource("ServiceAccount")
+    assert binding["roleRef"] == {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "ringhold"}
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": account["metadata"]["name"]}]
+    template = resource("StatefulSet")["spec"]["template"]["spec"]
+    assert template["serviceAccountName"] == account["metadata"]["name"]
+    assert (account["automountServiceAccountToken"], template["automountServiceAccountToken"]) == (False, True)
+
+
+def test_pods_ask_for_the_set_that_they_belong_to() -> None:
+    """The flags make a pod ask, and its name tells the set that it may see, and its ordinal."""
+    config = node_config(arguments(2))
+    assert (config.on_sigterm, config.kubernetes_api) == ("kubernetes", "https://10.96.0.1:443")
+    name = resource("StatefulSet")["metadata"]["name"]
+    assert pod(config.name or "") == (name, 2)
+    assert config.stateful_set in (None, name)
+
+
+def test_the_first_pods_stay() -> None:
+    """As applied, no pod of the set would leave for good, and nothing deletes the volume of one that has."""
+    spec = resource("StatefulSet")["spec"]
+    wanted = StatefulSet(spec["replicas"], spec.get("ordinals", {}).get("start", 0))
+    assert {decide(ordinal, wanted) for ordinal in range(3)} == {Ending.RESTART}
+    assert spec["persistentVolumeClaimRetentionPolicy"] == {"whenScaled": "Retain", "whenDeleted": "Retain"}
+
+
+def test_a_hook_does_not_decide() -> None:
+    """The process itself hears SIGTERM and decides: a preStop hook would only take from its time."""
+    assert "lifecycle" not in container()
 
 
 def test_probes_ask_health() -> None:
@@ -159,10 +204,26 @@ def test_probes_ask_health() -> None:
     }
 
 
-def test_pods_have_time_to_drain() -> None:
-    """A pod is given more time to stop than a node takes to drain."""
-    grace = resource("StatefulSet")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
-    assert grace > 2 * NodeConfig(Path("/data")).drain_timeout_s
+def test_pods_have_time_to_leave() -> None:
+    """The grace period lets several full volumes be copied one after the other at half of the throttle, and more."""
+    spec = resource("StatefulSet")["spec"]
+    (claim,) = spec["volumeClaimTemplates"]
+    gibibytes = int(claim["spec"]["resources"]["requests"]["storage"].removesuffix("Gi"))
+    copying_s = gibibytes * 1024**3 / (node_config(arguments(0)).snapshot_bytes_per_s_max / 2)
+    assert spec["template"]["spec"]["terminationGracePeriodSeconds"] >= LEAVERS * copying_s + 1_800
+
+
+def test_a_pod_that_hangs_is_killed_soon() -> None:
+    """The long grace period is not for a process that answers no probe; but it may drain."""
+    for probe in ("startupProbe", "livenessProbe"):
+        grace_s = container()[probe]["terminationGracePeriodSeconds"]
+        assert 2 * NodeConfig(Path("/data")).drain_timeout_s < grace_s <= 60
+    assert "terminationGracePeriodSeconds" not in container()["readinessProbe"]
+
+
+def test_disruptions_take_one_pod_at_a_time() -> None:
+    """Drained machines and a growing or shrinking set go together: the budget counts pods, whatever their number."""
+    assert resource("PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
 
 
 def instructions() -> list[tuple[str, str]]:

@@ -17,7 +17,8 @@ from ringhold.api.proto.ringhold.v1 import kv_pb2
 from ringhold.gossip.config import GossipConfig
 from ringhold.gossip.ports import FakeExchange, Handler
 from ringhold.node.config import REPLICATION_FACTOR_DEFAULT
-from ringhold.node.node import Node, NodeParts, NodeSettings
+from ringhold.node.introduction import NodeSettings
+from ringhold.node.node import Node, NodeParts
 from ringhold.node.peers.boots import Boots
 from ringhold.node.peers.transport import Transport
 from ringhold.node.storage.engine import EngineFailed

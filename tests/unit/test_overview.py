@@ -11,7 +11,10 @@ from ringhold.api.errors import InvalidRequest
 from ringhold.api.limits import Limits
 from ringhold.api.proto.ringhold.v1 import cluster_pb2, kv_pb2
 from ringhold.gossip.member import Member, MemberState
+from ringhold.node.moving.mover import Surveyor
+from ringhold.node.moving.placements import Placements
 from ringhold.node.overview import Overview
+from ringhold.node.snapshots.installer import InstallCounts
 from ringhold.node.storage.memory import MemoryEngine
 from ringhold.node.topology_store import TopologyStore
 from ringhold.ring.hashing import key_hash, partition_of
@@ -22,7 +25,8 @@ async def overview(cluster: SmallCluster, known: Callable[[str], Member | None] 
     node = cluster.nodes["a"]
     store = TopologyStore("a", MemoryEngine())
     await store.adopt(cluster.topology)
-    return Overview("a", store, node.routes, node.router, known, node.describe, cluster.clock, Limits())
+    surveyor = Surveyor("a", node.router, Placements(node.groups, store, InstallCounts()))
+    return Overview("a", store, node.routes, node.router, known, node.describe, surveyor, cluster.clock, Limits())
 
 
 @virtual

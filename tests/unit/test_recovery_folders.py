@@ -125,6 +125,16 @@ def test_folders_that_can_not_take_part_are_refused(tmp_path: Path) -> None:
         pass
 
 
+def test_a_node_that_has_left_for_good_takes_no_part(tmp_path: Path, engine_kind: str) -> None:
+    """What it still has was moved elsewhere, and has changed there since."""
+    path = make_node(tmp_path / "left", engine_kind)
+    folder = DataFolder(path)
+    folder.mark_left()
+    folder.close()
+    with pytest.raises(FolderUnfit, match=r"has left its cluster for good: .*; leave it out"), stopped_node(path):
+        pass
+
+
 RECORDS = [
     (keyspace.vote_key(GROUP), Health.GONE, "checksum mismatch"),
     (keyspace.log_key(GROUP, 2), Health.GONE, "entry 2 of its log is damaged"),

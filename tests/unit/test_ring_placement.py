@@ -10,10 +10,10 @@ from itertools import pairwise
 from math import ceil
 
 import pytest
-from support.ring_nodes import node_record, node_records
+from support.ring_nodes import node_record, node_records, with_cordoned
 
 from ringhold.ring.order import RingOrder, hash_ring, partition_name
-from ringhold.ring.placement import found, place
+from ringhold.ring.placement import found, place, place_system
 from ringhold.ring.topology import InvalidTopology, NodeRecord, NodeState, Targets
 
 GOLDEN = (
@@ -238,12 +238,88 @@ def test_another_replication_factor_keeps_the_leaders() -> None:
     assert [replicas[0] for replicas in place(nodes, 64, 3, one)] == [replicas[0] for replicas in one]
 
 
+def test_a_cordoned_node_keeps_what_it_holds() -> None:
+    """Nothing moves when nodes are cordoned or no longer are, and their leaderships stay."""
+    nodes = node_records(6, zones=3)
+    before = place(nodes, 64, 3)
+    assert place(with_cordoned(nodes, "n0000", "n0001"), 64, 3, before) == before
+    assert place(with_cordoned(nodes, *(node.id for node in nodes)), 64, 3, before) == before
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "replication_factors", "expected"),
+    [
+        (node_records(3), with_cordoned(node_records(4), "n0000"), (3, 3), [64, 43, 43, 42]),
+        (node_records(3), with_cordoned(node_records(4), "n0003"), (3, 3), [64, 64, 64, 0]),
+        (node_records(6), with_cordoned(node_records(5), "n0000"), (3, 3), [32, 40, 40, 40, 40]),
+        (node_records(4), with_cordoned(node_records(4), "n0000"), (1, 2), [16, 37, 37, 38]),
+        (node_records(6, zones=3), with_cordoned(node_records(5, zones=3), "n0000"), (3, 3), [32, 32, 64, 32, 32]),
+    ],
+    ids=["a-join", "cordoned-newcomer", "a-loss", "more-replicas", "a-loss-in-zones"],
+)
+def test_others_share_what_cordoned_nodes_do_not_get(
+    before: list[NodeRecord], after: list[NodeRecord], replication_factors: tuple[int, int], expected: list[int]
+) -> None:
+    """A cordoned node gets nothing more; the others share the rest evenly, as far as zones let them."""
+    targets = place(after, 64, replication_factors[1], place(before, 64, replication_factors[0]))
+    assert loads(after, targets) == expected
+    assert {len(replicas) for replicas in targets} == {replication_factors[1]}
+
+
+def test_too_few_nodes_beside_the_cordoned_ones() -> None:
+    """A partition has fewer replicas rather than one more on a cordoned node."""
+    nodes = with_cordoned(node_records(3), "n0000")
+    before = place(node_records(3), 64, 2)
+    after = place(nodes, 64, 3, before)
+    assert loads(nodes, after) == [loads(nodes, before)[0], 64, 64]
+    assert place(with_cordoned(nodes, *(node.id for node in nodes)), 64, 3, before) == before
+
+
+def test_a_partition_that_only_cordoned_nodes_could_get_is_an_error() -> None:
+    """Where every node is cordoned and one has to leave, a partition of its own has nowhere to go."""
+    before = place(node_records(3), 64, 1)
+    with pytest.raises(InvalidTopology, match="cordoned"):
+        place(with_cordoned(node_records(2), "n0000", "n0001"), 64, 1, before)
+    with pytest.raises(InvalidTopology, match="cordoned"):
+        place([node_record("a", cordoned=True)], 64, 3)
+
+
+@pytest.mark.parametrize("partitions", [64, 256])
+def test_a_fourth_node_gets_its_share_and_nothing_else_moves(partitions: int) -> None:
+    """A node that joins three gets at most 1.2 of its share, and no replica moves between the others."""
+    nodes = node_records(4)
+    before = place(nodes[:3], partitions, 3)
+    after = place(nodes, partitions, 3, before)
+    assert loads(nodes, after)[3] <= 1.2 * partitions * 3 / 4
+    assert all(set(new) - {"n0003"} <= set(old) for old, new in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize("zones", [1, 3])
+def test_many_nodes_at_once(zones: int) -> None:
+    """Twice as many nodes take half of the replicas, and nothing moves between those that were there."""
+    nodes = node_records(600, zones=zones)
+    before = place(nodes[:300], 4_096, 3)
+    after = place(nodes, 4_096, 3, before)
+    old = {node.id for node in nodes[:300]}
+    assert all(set(new) & old <= set(replicas) for replicas, new in zip(before, after, strict=True))
+    assert moves(before, after) <= ceil(1.1 * 4_096 * 3 / 2)
+    assert max(led(nodes, after)) - min(led(nodes, after)) <= 2
+
+
 def test_no_node_is_an_error() -> None:
     """Without a node that may hold something there is no placement."""
     with pytest.raises(InvalidTopology):
         place([node_record("a", state=NodeState.LEAVING)], 64, 3)
     with pytest.raises(InvalidTopology):
         found("demo", "c1", 64, 3, [])
+
+
+def test_system_voters_are_not_given_to_cordoned_nodes() -> None:
+    """The system group has fewer voters, still 5, 3 or 1, where only cordoned nodes could get one more."""
+    nodes = with_cordoned(node_records(3), "n0000")
+    assert len(place_system(node_records(3), 3)) == 3
+    assert place_system(nodes, 3) in {("n0001",), ("n0002",)}
+    assert set(place_system(nodes, 3, ("n0000", "n0001", "n0002"))) == {"n0000", "n0001", "n0002"}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from math import comb
 
 import pytest
 from support.small_cluster import NOT_SENT, REPLY_LOST, REQUEST_LOST, SmallCluster, small_cluster
@@ -14,6 +15,7 @@ from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import Request
 from ringhold.api.proto.ringhold.v1 import kv_pb2
 from ringhold.node import keyspace, shards
 from ringhold.node.machine.queries import QuerySpec
+from ringhold.node.scatter import SHORT_PAGES_MAX, share_of
 from ringhold.node.shards import NodeAnswer
 from ringhold.node.storage.engine import KeyRange, View, ViewGone, WriteBatch
 from ringhold.ring.hashing import partition_of
@@ -323,3 +325,38 @@ async def test_a_page_has_a_bounded_number_of_bytes() -> None:
         assert 0 < len(response.matches) < 20
         assert response.next_page_token
         assert keys_of(response) == keys[: len(response.matches)]
+
+
+@pytest.mark.parametrize(
+    ("limit", "groups", "groups_in_all", "nodes", "share"),
+    [
+        (100, 64, 64, 1, 100),
+        (100, 32, 64, 2, 79),
+        (100, 21, 64, 3, 56),
+        (100, 22, 64, 3, 58),
+        (1_000, 171, 512, 3, 408),
+        (20, 21, 64, 3, 17),
+        (7, 21, 64, 3, 7),
+        (1, 21, 64, 3, 1),
+        (100, 51, 512, 10, 26),
+        (100, 41, 4_096, 100, 9),
+        (1_000, 41, 4_096, 100, 29),
+        (100, 4, 4_096, 1_000, 5),
+        (100, 5, 4_096, 1_000, 6),
+    ],
+)
+def test_shares_grow_with_the_nodes_that_are_asked(
+    limit: int, groups: int, groups_in_all: int, nodes: int, share: int
+) -> None:
+    """Four standard deviations above the mean, as three nodes need, and more where more nodes may exceed theirs."""
+    assert share_of(limit, groups, groups_in_all, nodes) == share
+
+
+@pytest.mark.parametrize("limit", [1, 2, 10, 100, 1_000])
+@pytest.mark.parametrize("nodes", [1, 2, 3, 10, 100, 1_000])
+def test_a_short_page_comes_once_in_ten_thousand(limit: int, nodes: int) -> None:
+    """The exact chance, of all nodes together, that one has its share before the last match of the page."""
+    share = share_of(limit, 4, 4 * nodes, nodes)
+    hits = sum(comb(limit - 1, count) * (nodes - 1) ** (limit - 1 - count) for count in range(share, limit))
+    assert 1 <= share <= limit
+    assert nodes * hits / nodes ** (limit - 1) <= SHORT_PAGES_MAX

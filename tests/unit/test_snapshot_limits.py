@@ -1,5 +1,6 @@
 """Snapshots cost no more than they may: so many at once, so many bytes a second, and views that nobody reads end."""
 
+import asyncio
 from contextlib import aclosing
 
 import pytest
@@ -10,10 +11,12 @@ from support.virtual_time import LoopClock, pass_time, reached, virtual
 
 from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import SnapshotChunk, SnapshotRequest
 from ringhold.node.consensus.applying import SliceConfig
+from ringhold.node.consensus.foreground import Foreground
 from ringhold.node.consensus.groups import GroupsConfig
 from ringhold.node.consensus.states import LogBounds
 from ringhold.node.peers.transport import Chunks, Refusal, SnapshotRefused
 from ringhold.node.snapshots import chunks, source
+from ringhold.node.snapshots.pace import Pace
 from ringhold.node.snapshots.source import VIEW_KEPT_S, SnapshotSource
 from ringhold.node.snapshots.throttle import Throttle
 
@@ -26,6 +29,11 @@ async def fill(nodes: Trio, *groups: int, count: int = 40) -> None:
         for group in groups:
             await propose(nodes["n1"].groups, group, set_of(b"%d" % number, bytes(50)), request_id=b"%d" % number)
         await pass_time(0.05)
+
+
+def at_ease(clock: LoopClock) -> Pace:
+    """Of a node without commands, which nothing slows down."""
+    return Pace(Foreground(clock.now()), clock.now())
 
 
 async def refusal_of(stream: Chunks) -> Refusal:
@@ -46,7 +54,7 @@ def asks(source_: SnapshotSource, peer_id: str = "n3", group: int = 1, after: Sn
 async def test_bytes_take_their_time() -> None:
     """All who share a throttle get the rate together, with a short burst at most; 0 is no bound."""
     clock = LoopClock()
-    throttle = Throttle(clock, 1_000)
+    throttle = Throttle(clock, 1_000, at_ease(clock))
     began = clock.now()
     await throttle.spend(100, 0)
     assert clock.now() - began <= 0.001
@@ -59,17 +67,22 @@ async def test_bytes_take_their_time() -> None:
         await throttle.spend(200, 0)
     assert 1.8 <= clock.now() - began <= 2.1
     began = clock.now()
-    await Throttle(clock, 0).spend(10**12, 0)
+    await Throttle(clock, 0, at_ease(clock)).spend(10**12, 0)
     assert clock.now() == began
 
 
 @virtual
 async def test_the_event_loop_is_left_to_others_for_as_long() -> None:
-    """What has held the loop gives it up for the same time."""
+    """What has held the loop gives it up for the same time; of several snapshots each waits for all."""
     clock = LoopClock()
+    throttle = Throttle(clock, 0, at_ease(clock))
+    await pass_time(1.0)
     began = clock.now()
-    await Throttle(clock, 0).spend(1, 0.004)
-    assert clock.now() - began >= 0.004
+    await throttle.spend(1, 0.004)
+    assert clock.now() - began == pytest.approx(0.004)
+    began = clock.now()
+    await asyncio.gather(*(throttle.spend(1, 0.004) for _ in range(4)))
+    assert clock.now() - began == pytest.approx(4 * 0.008)
 
 
 @virtual

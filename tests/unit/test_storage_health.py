@@ -120,7 +120,9 @@ async def remove(node: Node, key: bytes) -> bool:
 
 def metrics_of(machine: Machine) -> str:
     assert machine.node is not None
-    return generate_latest(registry(NodeCollector(machine.node, machine.engine, CallCounters()))).decode()
+    return generate_latest(
+        registry(NodeCollector(machine.node, machine.engine, CallCounters(), machine.node._clock))
+    ).decode()
 
 
 @pytest.mark.parametrize(
