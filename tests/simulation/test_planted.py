@@ -20,8 +20,11 @@ RARE = frozenset(
         "lease_counted_from_receipt",
         "lease_kept_after_transfer",
         "read_confirmed_by_nobody",
+        "removed_before_the_newcomer_votes",
+        "replicas_by_liveness",
         "restarted_replica_votes_at_once",
         "snapshot_from_two_views",
+        "two_voter_changes_at_once",
     ]
 )
 """Found by more seeds than a test has time for: `make sim-faults` hunts them."""
