@@ -136,7 +136,6 @@ class Mover:
         self._clock = clock
         self._log = log
         self._news = asyncio.Event()
-        self.steps_taken = 0
 
     def wake(self) -> None:
         """The topology has changed, or this node may lead the system group now."""
@@ -176,7 +175,6 @@ class Mover:
             request.remove = step.node
         reply = await self._surveyor.configure(step.leader, request)
         if reply.is_appended:
-            self.steps_taken += 1
             self._log("moves", group=step.group, **({"adds": step.node} if request.add else {"removes": step.node}))
 
     async def _settle(self, survey: Survey) -> None:

@@ -3,7 +3,7 @@
 An order is a name and what is to become of it; given twice it does no more than given once.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from google.protobuf.message import DecodeError
@@ -20,6 +20,7 @@ from ..consensus.tickets import AnchorOutOfRange, Deposed
 from ..router import Router
 from .amendments import Amendments, Aside
 from .mover import Surveyor
+from .moves import names_of
 
 
 class Orders:
@@ -76,7 +77,7 @@ class Orders:
     async def _answer(self, before: Topology, after: Topology, epoch: int) -> cluster_pb2.ChangeResponse:
         survey = await self._surveyor.survey(before)
         planned = await self._aside(lambda: plan(before, after, survey.bytes_of, self._bytes_per_s))
-        return answer_of(planned, before, after, epoch)
+        return answer_of(planned, after, epoch)
 
     def _ordered(self, request: cluster_pb2.ChangeRequest, topology: Topology) -> Topology:
         """With all that is ordered, in one epoch. Raises ChangeRefused, InvalidRequest, InvalidTopology."""
@@ -131,8 +132,8 @@ def node_of(topology: Topology, name: str) -> NodeRecord:
     return node
 
 
-def answer_of(planned: Plan, before: Topology, after: Topology, epoch: int) -> cluster_pb2.ChangeResponse:
-    names = {node.id: node for node in (*before.nodes, *after.nodes)}
+def answer_of(planned: Plan, after: Topology, epoch: int) -> cluster_pb2.ChangeResponse:
+    nodes = {node.id: node for node in after.nodes}
     return cluster_pb2.ChangeResponse(
         epoch=epoch,
         bytes=planned.bytes,
@@ -141,17 +142,17 @@ def answer_of(planned: Plan, before: Topology, after: Topology, epoch: int) -> c
         moves=[
             cluster_pb2.PlannedMove(
                 partition=None if move.group == SYSTEM_GROUP else partition_of_group(move.group),
-                adding=names_of(names, move.adding),
-                removing=names_of(names, move.removing),
+                adding=names_of(after, move.adding),
+                removing=names_of(after, move.removing),
                 bytes=move.bytes,
             )
             for move in planned.moves
         ],
         loads=[
             cluster_pb2.NodeLoad(
-                name=names[load.node_id].name,
-                host=names[load.node_id].host,
-                zone=names[load.node_id].zone,
+                name=nodes[load.node_id].name,
+                host=nodes[load.node_id].host,
+                zone=nodes[load.node_id].zone,
                 replicas_before=load.replicas_before,
                 replicas_after=load.replicas_after,
                 leaders_before=load.leaders_before,
@@ -162,7 +163,3 @@ def answer_of(planned: Plan, before: Topology, after: Topology, epoch: int) -> c
             for load in planned.loads
         ],
     )
-
-
-def names_of(nodes: Mapping[str, NodeRecord], ids: Iterable[str]) -> Sequence[str]:
-    return [nodes[node_id].name for node_id in ids]

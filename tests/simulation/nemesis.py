@@ -105,7 +105,7 @@ class Nemesis:
         self._rng = rng
         self._trace = trace
         self.disks = DiskFaults(machines, twin_of, self._kill, rng, trace, accuse)
-        self.ring = RingChanges(machines, fresh, self._kill, rng, trace, accuse)
+        self.ring = RingChanges(machines, fresh, rng, trace, accuse)
         self._given_up: list[Machine] = []
         self._running: dict[asyncio.Task[None], None] = {}
         self._faults: Mapping[Callable[[], Coroutine[Any, Any, None]], int] = {

@@ -39,7 +39,6 @@ class RingChanges:
         self,
         machines: list[Machine],
         fresh: Callable[[str], Machine],
-        kill: Callable[[Machine], None],
         rng: random.Random,
         trace: Trace,
         accuse: Callable[[str], None],
@@ -47,7 +46,6 @@ class RingChanges:
         self._accuse = accuse
         self._machines = machines
         self._fresh = fresh
-        self._kill = kill
         self._rng = rng
         self._trace = trace
         self._is_leaving = False
