@@ -14,6 +14,7 @@ import grpc
 from ...api.proto.ringhold.internal.v1.peer_pb2 import SnapshotChunk, SnapshotRequest
 from ...api.proto.ringhold.internal.v1.peer_pb2_grpc import PeerStub
 from ..supervisor import Supervisor
+from .lines import end_if_cancelled
 from .transport import Chunks, Refusal, SessionEnded, SnapshotRefused, SnapshotServer
 
 Context: TypeAlias = "grpc.aio.ServicerContext[SnapshotRequest, SnapshotChunk]"
@@ -102,6 +103,7 @@ async def fetched(address: str, request: SnapshotRequest) -> Chunks:
             while isinstance(chunk := await call.read(), SnapshotChunk):
                 yield chunk
         except grpc.aio.AioRpcError as error:
+            end_if_cancelled()
             raise failure_of(error) from error
         except (grpc.aio.BaseError, asyncio.InvalidStateError) as error:
             raise SessionEnded(str(error)) from error

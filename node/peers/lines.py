@@ -99,3 +99,13 @@ async def next_message(stream: Stream[Message], kind: type[Message]) -> Message 
     except STREAM_ERRORS:
         return None
     return message if isinstance(message, kind) else None
+
+
+def end_if_cancelled() -> None:
+    """Raise CancelledError if this task was cancelled; to be called after an error of a stream, before trying again.
+
+    Where a refusal comes in the moment of a cancellation, a call of grpc.aio tells of the refusal alone.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

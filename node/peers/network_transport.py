@@ -22,7 +22,7 @@ from ...api.proto.ringhold.internal.v1.peer_pb2_grpc import PeerServicer, PeerSt
 from ..supervisor import Supervisor
 from .boots import Boot, Boots, boot_of
 from .grpc_snapshots import SnapshotSenders, fetched
-from .lines import STREAM_ERRORS, BeatSender, Caller, Line, LineSession, Message, Stream, next_message
+from .lines import STREAM_ERRORS, BeatSender, Caller, Line, LineSession, Message, Stream, end_if_cancelled, next_message
 from .raft_sockets import RaftSocket, dialled, socket_client
 from .transport import (
     Chunks,
@@ -209,6 +209,7 @@ class NetworkTransport(PeerServicer):
                 await converse()
             except (*STREAM_ERRORS, HelloRefused, TimeoutError):
                 pause_s = min(REDIAL_S_MAX, pause_s * 2)
+            end_if_cancelled()
             if asyncio.get_running_loop().time() - began > REDIAL_S_MAX:
                 pause_s = REDIAL_S_MIN
             await asyncio.sleep(self._rng.uniform(pause_s / 2, pause_s))

@@ -253,6 +253,6 @@ def moving_cluster(folder: Path, count: int, *options: str, **variables: str) ->
                 for node in found.everybody if found else ():
                     if node.is_running:
                         node.kill()
-    except AssertionError as error:
+    except (AssertionError, subprocess.TimeoutExpired) as error:
         error.add_note(log_tails(found.everybody if found else nodes))
         raise

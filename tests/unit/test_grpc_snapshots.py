@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 
 import grpc
 import pytest
+from grpc.aio import AioRpcError, Metadata
 from support.network_peers import ELSEWHERE, Peer, introduce, peers
 from support.polling import until
 
 from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import Hello, SnapshotChunk, SnapshotRequest, StoredRow
 from ringhold.api.proto.ringhold.internal.v1.peer_pb2_grpc import PeerStub
+from ringhold.node.peers import grpc_snapshots
 from ringhold.node.peers.transport import Chunks, Refusal, SessionEnded, SnapshotRefused
 from ringhold.node.storage.engine import EngineFailed
 
@@ -167,3 +169,38 @@ async def test_a_source_whose_engine_fails_stops_its_node() -> None:
             await views_of(a, "b")
         assert [str(failure) for failure in b.failures] == ["EIO"]
         b.failures.clear()
+
+
+class RefusedWhenCancelled:
+    """A stub whose call is refused in the moment in which its reader is cancelled: as grpc.aio tells of that."""
+
+    def __init__(self, _: object) -> None:
+        self.is_cancelled = False
+
+    def Snapshot(self, _: SnapshotRequest) -> "RefusedWhenCancelled":
+        return self
+
+    async def read(self) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise AioRpcError(grpc.StatusCode.PERMISSION_DENIED, Metadata(), Metadata(), "no") from None
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+
+async def test_who_is_cancelled_while_it_is_refused_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else an installer would try again and again in a node that waits for it to stop."""
+    monkeypatch.setattr(grpc_snapshots, "PeerStub", RefusedWhenCancelled)
+
+    async def fetch() -> None:
+        async with aclosing(grpc_snapshots.fetched("127.0.0.1:1", SnapshotRequest())) as chunks:
+            async for _ in chunks:
+                pass
+
+    reading = asyncio.create_task(fetch())
+    await asyncio.sleep(0)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading

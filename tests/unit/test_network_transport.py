@@ -1,6 +1,7 @@
 """Sessions and beats between nodes over real sockets: who is let in, and what keeps their streams up."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -463,3 +464,22 @@ async def test_what_is_no_frame_ends_the_socket() -> None:
                 assert (await socket.receive()).type is WSMsgType.CLOSE
         assert b.raft.began == b.raft.ended
         assert b.raft.frames == []
+
+
+async def test_a_transport_stops_though_a_cancellation_was_taken_for_the_end_of_a_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """grpc.aio does so when a refusal and the cancellation come at once: a node that was removed did not end."""
+    reading: list[object] = []
+
+    async def swallowing(*_: object) -> None:
+        reading.append(None)
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(network_transport, "next_message", swallowing)
+    async with peers("a", "b") as (a, b):
+        introduce(a, b)
+        await wait_for(lambda: len(reading) >= len(KINDS))
+        async with asyncio.timeout(5):
+            await a.transport.stop()
