@@ -179,7 +179,7 @@ def settle(topology: Topology, members: Mapping[int, frozenset[str]]) -> Topolog
     moving = tuple((group, holders) for group, holders in topology.moving if group not in reached)
     if not changed and moving == topology.moving:
         return topology
-    return replace(_with_nodes(topology, changed), moving=moving)
+    return replace(_with_nodes(topology, changed), moving=_without(_removed(changed), moving))
 
 
 def _present(topology: Topology, node_id: str) -> NodeRecord:
@@ -253,12 +253,19 @@ def _is_joining(topology: Topology, node_id: str) -> bool:
 
 def _moving(before: Topology, nodes: Sequence[NodeRecord], targets: Targets, voters: tuple[str, ...]) -> Moving:
     """Where each group was that is not known to be where it should be. Removed nodes don't count: nobody asks them."""
-    gone = {node.id for node in nodes if node.state is NodeState.REMOVED}
     formerly = dict(before.moving)
     moving: list[tuple[int, tuple[str, ...]]] = []
     for group, ids in [(SYSTEM_GROUP, voters), *((group_of_partition(at), ids) for at, ids in enumerate(targets))]:
         earlier = before.targets_of(group)
         if group in formerly or set(ids) != set(earlier):
             holders = dict.fromkeys((*formerly.get(group, ()), *earlier))
-            moving.append((group, tuple(each for each in holders if each not in gone)))
-    return tuple(moving)
+            moving.append((group, tuple(holders)))
+    return _without(_removed(nodes), moving)
+
+
+def _removed(nodes: Iterable[NodeRecord]) -> set[str]:
+    return {node.id for node in nodes if node.state is NodeState.REMOVED}
+
+
+def _without(gone: Collection[str], moving: Iterable[tuple[int, tuple[str, ...]]]) -> Moving:
+    return tuple((group, tuple(each for each in holders if each not in gone)) for group, holders in moving)

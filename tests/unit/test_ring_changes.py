@@ -287,6 +287,18 @@ def test_leaving_ends_when_no_group_names_the_node() -> None:
     assert settle(leaving, members).is_settled
 
 
+def test_who_has_left_is_no_holder_of_what_still_moves() -> None:
+    """A group without the node may be on its way still; nobody asks a node for it that is out."""
+    leaving = decommission(FOUNDED, "n0002")
+    members = arrived(leaving)
+    group = next(group for group, holders in leaving.moving if "n0002" in holders)
+    kept = members[group] & set(dict(leaving.moving)[group])
+    left = settle(leaving, {**members, group: kept})
+    assert state(left, "n0002") is NodeState.REMOVED
+    assert [each for each, _ in left.moving] == [group]
+    assert "n0002" not in dict(left.moving)[group]
+
+
 def test_a_change_is_what_differs() -> None:
     """A change carries the nodes and targets that differ, and makes the next epoch out of the one it was made for."""
     after = decommission(FOUNDED, "n0002")
