@@ -12,6 +12,7 @@ PYTHON ?= python3
 SEEDS ?= 50
 CUTS ?= 2000
 ROUNDS ?= 200
+WORKERS ?= 2
 BENCH ?=
 DEMO_SCALE ?=
 DOCKER ?= docker
@@ -32,6 +33,8 @@ GROUPS_bench := --group bench
 
 CHECKS := .venv/checks/bin
 PYTEST := RINGHOLD_TEST_INSTALLED=1 $(CHECKS)/pytest --confcutdir=tests
+# Tests that use one processor each, side by side; the others start processes of their own, or look at the clock.
+APART := tests/property tests/unit tests/test_tidy.py
 SCRIPTS = $(shell find tests benchmarks scripts -name '*.py')
 
 # Builds the wheel from nothing (setuptools would ship what an earlier build left in build/lib).
@@ -70,13 +73,14 @@ demo-scale: .venv/scale/ready ## From 1 node to 7 and back to 3 under load, with
 
 .PHONY: test
 test: lint types layers ## Lint, types, layers and every test but the long ones, against the built wheel.
-	$(PYTEST) tests
+	$(PYTEST) --numprocesses=$(WORKERS) $(APART)
+	$(PYTEST) tests $(APART:%=--ignore=%)
 
 .PHONY: test-long
 test-long: installed ## The tests marked `long`, properties with more examples, and 300 seeds of the simulator.
 	$(PYTEST) -m long tests
 	$(PYTEST) --hypothesis-profile=long --timeout=900 tests/property
-	$(PYTEST) --seeds=300 tests/simulation
+	$(PYTEST) --seeds=300 tests/simulation/test_seeds.py
 
 .PHONY: lint
 lint: .venv/checks/ready proto-check ## Style of Python (ruff) and of the contract (buf); generated code is fresh.

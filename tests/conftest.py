@@ -16,6 +16,7 @@ import ringhold
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 ALLOWED_SKIPS = Path(__file__).with_name("allowed_skips.txt")
+INSTALLED = "RINGHOLD_TEST_INSTALLED"
 SKIPPED = pytest.StashKey[dict[str, str]]()
 
 # Two shared cores make deadlines lie; a failure prints what repeats it.
@@ -25,7 +26,7 @@ settings.load_profile("quick")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--seeds", type=int, default=50, help="seeds per simulation, counted from --first-seed")
+    parser.addoption("--seeds", type=int, default=30, help="seeds per simulation, counted from --first-seed")
     parser.addoption("--first-seed", type=int, default=0, help="the first seed of a simulation")
 
 
@@ -40,9 +41,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[SKIPPED] = {}
     # A run in the background of a shell ignores Ctrl-C, and so would the commands that tests interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # Removed from the environment at once: the nodes that tests start refuse names that they don't know.
-    if os.environ.pop("RINGHOLD_TEST_INSTALLED", "") == "1":
+    if os.environ.get(INSTALLED) == "1":
         require_installed(Path(ringhold.__file__))
+    if not config.getoption("numprocesses", None):
+        # Not where workers are to inherit it; where tests run, their nodes refuse names that they don't know.
+        os.environ.pop(INSTALLED, None)
     config.pluginmanager.register(SkipGuard(config), "skip-guard")
 
 

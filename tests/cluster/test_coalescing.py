@@ -96,6 +96,7 @@ async def caller(client: AsyncClient, number: int, family: bytes) -> list[Outcom
     return outcomes
 
 
+@pytest.mark.long
 async def test_shared_calls_answer_as_calls_of_their_own(
     coalescing: AsyncClient, apart: AsyncClient, shared_three: Sequence[NodeProcess]
 ) -> None:

@@ -90,7 +90,7 @@ def generation_of(node: NodeProcess) -> int:
     return parse_identity((node.data_dir / IDENTITY_FILE).read_bytes()).generation
 
 
-@pytest.mark.parametrize("engine", ["sqlite", "rocksdb"])
+@pytest.mark.parametrize("engine", ["sqlite", pytest.param("rocksdb", marks=pytest.mark.long)])
 def test_a_restored_backup_of_the_last_generation_is_recognised(tmp_path: Path, engine: str) -> None:
     """It starts as the next generation, as a restart does; the other, restarted too, knows how far the engine was."""
     if engine == "rocksdb":

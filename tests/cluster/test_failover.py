@@ -158,6 +158,7 @@ def kill_all_twice(found: Trial) -> None:
     found.kill_all()
 
 
+@pytest.mark.long
 def test_a_cluster_goes_on_without_one_node(tmp_path: Path) -> None:
     """A node is killed, another hangs, then all are killed: before that nothing fails, and nothing is ever lost."""
     with trial(tmp_path, "sqlite") as found:
@@ -166,6 +167,7 @@ def test_a_cluster_goes_on_without_one_node(tmp_path: Path) -> None:
         found.kill_all()
 
 
+@pytest.mark.long
 def test_a_cluster_on_rocksdb_goes_on_without_one_node(tmp_path: Path) -> None:
     """The same with the other engine: a node is killed, then all."""
     with trial(tmp_path, "rocksdb") as found:

@@ -94,6 +94,7 @@ def test_one_dead_node_is_not_missed(three: Sequence[NodeProcess]) -> None:
         assert {key: client.get(key).value for key in stored} == stored
 
 
+@pytest.mark.long
 def test_without_a_majority_only_stale_reads_are_answered(three: Sequence[NodeProcess]) -> None:
     """With two of three dead nothing is written or read, and errors say what is missing (P5); the rest comes back."""
     with client_of(three) as client:

@@ -15,7 +15,7 @@ def live_through(folder: Path, engine: str, rounds: int) -> Tally:
     return tally
 
 
-@pytest.mark.parametrize("engine", ["sqlite", "rocksdb"])
+@pytest.mark.parametrize("engine", ["sqlite", pytest.param("rocksdb", marks=pytest.mark.long)])
 def test_kill_9_loses_nothing(tmp_path: Path, engine: str) -> None:
     """Load, kill -9 of some nodes or all, restart: no acknowledged write is lost, no index entry is wrong."""
     tally = live_through(tmp_path, engine, ROUNDS)

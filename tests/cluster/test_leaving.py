@@ -80,6 +80,7 @@ def test_a_pod_that_can_not_ask_restarts_and_says_so(fake: FakeKubernetes, pods:
     assert "403" in node.output
 
 
+@pytest.mark.long
 def test_pods_leave_for_good_and_come_back_as_new_nodes(fake: FakeKubernetes, tmp_path: Path) -> None:
     """Scaled from five to three in one step, under load: nothing is lost, both exit with 0; scaled up, both are new."""
     with running(asking(fake, tmp_path / "pods", 5)) as pods:

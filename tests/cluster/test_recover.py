@@ -79,7 +79,7 @@ def check_everything(node: NodeProcess) -> None:
         assert [match.key for match in client.find(INDEX, TAG)] == []
 
 
-@pytest.mark.parametrize("engine", ["sqlite", "rocksdb"])
+@pytest.mark.parametrize("engine", ["sqlite", pytest.param("rocksdb", marks=pytest.mark.long)])
 def test_the_last_of_three_goes_on_alone(tmp_path: Path, engine: str) -> None:
     """Two of three are lost, folders and all; the third, recovered, serves every acknowledged key and takes writes."""
     if engine == "rocksdb":
@@ -111,6 +111,7 @@ def refused_when_back(dead: NodeProcess, survivor: NodeProcess) -> None:
     assert dead.http_status("/health/ready") == 503
 
 
+@pytest.mark.long
 def test_three_of_five_go_on_by_a_plan(tmp_path: Path) -> None:
     """Two of five are lost: by inspect, plan and apply the rest go on, most partitions with nothing lost."""
     nodes = node_processes(tmp_path, 5, ["--partitions", "32"])
@@ -179,7 +180,7 @@ def test_partitions_without_any_copy(tmp_path: Path) -> None:
         check_everything(survivor)
 
 
-@pytest.mark.parametrize("engine", ["sqlite", "rocksdb"])
+@pytest.mark.parametrize("engine", ["sqlite", pytest.param("rocksdb", marks=pytest.mark.long)])
 def test_a_cluster_of_one_goes_on_with_what_its_engine_has_left(tmp_path: Path, engine: str) -> None:
     """Its log torn, it refuses to start, and names the command that gets it going again with all that is left."""
     if engine == "rocksdb":
