@@ -10,19 +10,20 @@ asked (P10).
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing
 from functools import partial
 
 import grpc
 from aiohttp import ClientSession
 
 from ...api.proto.ringhold.internal.v1.peer_pb2 import Beat, Frame, Hello, RaftFrame, SnapshotChunk, SnapshotRequest
-from ...api.proto.ringhold.internal.v1.peer_pb2_grpc import PeerServicer, PeerStub
+from ...api.proto.ringhold.internal.v1.peer_pb2_grpc import PeerServicer
 from ..supervisor import Supervisor
 from .boots import Boot, Boots, boot_of
 from .grpc_snapshots import SnapshotSenders, fetched
 from .lines import STREAM_ERRORS, BeatSender, Caller, Line, LineSession, Message, Stream, end_if_cancelled, next_message
+from .peer_channel import PeerChannel
 from .raft_sockets import RaftSocket, dialled, socket_client
 from .transport import (
     Chunks,
@@ -37,19 +38,6 @@ from .transport import (
 REDIAL_S_MIN = 0.05
 REDIAL_S_MAX = 1.0
 HELLO_TIMEOUT_S = 2.0
-
-CHANNEL_OPTIONS = (
-    ("grpc.keepalive_time_ms", 5_000),
-    ("grpc.keepalive_timeout_ms", 3_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
-    ("grpc.use_local_subchannel_pool", 1),
-)
 
 
 class HelloRefused(Exception):
@@ -187,16 +175,21 @@ class NetworkTransport(PeerServicer):
 
     async def _dial(self, peer_id: str, address: PeerAddress) -> None:
         """Keep all three up with a peer, for ever, each for itself."""
-        async with (
-            grpc.aio.insecure_channel(address.grpc, options=CHANNEL_OPTIONS) as channel,
-            asyncio.TaskGroup() as lines,
-        ):
-            stub = PeerStub(channel)
-            calls = partial(self._converse, lambda: cancelled(stub.Exchange()), Frame, peer_id, self._exchange_requests)
-            beats = partial(self._converse, lambda: cancelled(stub.Beats()), Beat, peer_id, self._exchange_beats)
-            raft = partial(
-                self._converse, lambda: dialled(self._http, address.http), RaftFrame, peer_id, self._exchange_raft
-            )
+        channel = PeerChannel(address.grpc)
+        calls = partial(
+            self._converse,
+            lambda: channel.stream(lambda stub: stub.Exchange()),
+            Frame,
+            peer_id,
+            self._exchange_requests,
+        )
+        beats = partial(
+            self._converse, lambda: channel.stream(lambda stub: stub.Beats()), Beat, peer_id, self._exchange_beats
+        )
+        raft = partial(
+            self._converse, lambda: dialled(self._http, address.http), RaftFrame, peer_id, self._exchange_raft
+        )
+        async with asyncio.TaskGroup() as lines:
             for converse in (calls, beats, raft):
                 lines.create_task(self._keep_up(converse))
 
@@ -329,14 +322,3 @@ class NetworkTransport(PeerServicer):
         for line in self._lines:
             if line.peer_id == peer_id and line.boot != boot:
                 line.ended.set()
-
-
-@asynccontextmanager
-async def cancelled(
-    call: "grpc.aio.StreamStreamCall[Message, Message]",
-) -> "AsyncIterator[grpc.aio.StreamStreamCall[Message, Message]]":
-    """A call that is over when the block is left."""
-    try:
-        yield call
-    finally:
-        call.cancel()

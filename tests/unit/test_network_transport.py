@@ -483,3 +483,55 @@ async def test_a_transport_stops_though_a_cancellation_was_taken_for_the_end_of_
         await wait_for(lambda: len(reading) >= len(KINDS))
         async with asyncio.timeout(5):
             await a.transport.stop()
+
+
+class Relay:
+    """A port behind which there is now this server, now that: as a name that comes to mean another machine, it leads
+    new connections elsewhere and leaves the old ones.
+    """
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+        self.taken = 0
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.taken += 1
+        host, _, port = self.target.rpartition(":")
+        far_reader, far_writer = await asyncio.open_connection(host, int(port))
+        self._tasks += [
+            asyncio.create_task(self._pass_on(reader, far_writer)),
+            asyncio.create_task(self._pass_on(far_reader, writer)),
+        ]
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65_536):
+                writer.write(data)
+        finally:
+            writer.close()
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def test_a_name_that_has_come_to_mean_another_machine_is_looked_up_again() -> None:
+    """Two pods have swapped their addresses, and whoever dialled was led to the wrong one, which refuses."""
+    async with peers("a", "b", "c") as (a, b, c):
+        relay = Relay(c.address.grpc)
+        server = await asyncio.start_server(relay.take, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        b.transport.reach({"a": a.address})
+        c.transport.reach({"a": a.address})
+        a.transport.reach({"b": PeerAddress(grpc=f"127.0.0.1:{port}", http=b.address.http)})
+        try:
+            await wait_for(lambda: relay.taken > 0)
+            relay.target = b.address.grpc
+            await wait_for(lambda: a.heard.open and b.heard.open and beats_up(a))
+            assert not c.heard.began
+        finally:
+            await a.transport.stop()
+            server.close()
+            await relay.stop()
