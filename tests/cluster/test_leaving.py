@@ -82,8 +82,8 @@ def test_a_pod_that_can_not_ask_restarts_and_says_so(fake: FakeKubernetes, pods:
 
 @pytest.mark.long
 def test_pods_leave_for_good_and_come_back_as_new_nodes(fake: FakeKubernetes, tmp_path: Path) -> None:
-    """Scaled from five to three in one step, under load: nothing is lost, both exit with 0; scaled up, both are new."""
-    with running(asking(fake, tmp_path / "pods", 5)) as pods:
+    """Scaled from seven to three in one step: nothing is lost, all four exit with 0; scaled up, the four are new."""
+    with running(asking(fake, tmp_path / "pods", 7)) as pods:
         stay, leave = pods[:3], pods[3:]
         with Client([node.grpc for node in stay]) as client:
             for key in KEYS:
@@ -92,12 +92,12 @@ def test_pods_leave_for_good_and_come_back_as_new_nodes(fake: FakeKubernetes, tm
             fake.scale(3, SET)
             for node in leave:
                 node.signal(signal.SIGTERM)
-            wait_until(lambda: not any(node.is_running for node in leave), "both have left", LEAVE_S)
-            assert [node.wait() for node in leave] == [0, 0]
+            wait_until(lambda: not any(node.is_running for node in leave), "the four have left", LEAVE_S)
+            assert [node.wait() for node in leave] == [0] * 4
             assert all(identity_of(node).left for node in leave)
             assert {client.get(key).value for key in KEYS} == {b"v"}
             wait_until(lambda: states_of(client) == dict.fromkeys(names(stay), "NORMAL"), "only three are left")
-            fake.scale(5, SET)
+            fake.scale(7, SET)
             for node in leave:
                 node.start()
             for node in leave:
