@@ -45,6 +45,7 @@ class DedupeTable:
         self._state = state
         self._records_max = records_max
         self._oldest_minute = 0  # none is of an earlier minute; saves scans and changes nothing else
+        self._oldest = prefix(Kind.DEDUPE, group)  # none lies before it, and none ever will: new ones are in the window
         self._minute = -1  # of the last key, and what the keys of that minute begin with
         self._minute_prefix = b""
 
@@ -81,16 +82,18 @@ class DedupeTable:
     def evict(self, commands: int, staged: Staged) -> None:
         """Drop a slice of the records whose whole anchor minute is older than the window at the current log time.
 
-        Faster than `commands` can add records, and bounded, so that no entry takes long.
+        Faster than `commands` can add records, and bounded, so that no entry takes long. Nothing is looked for where
+        all has been dropped already: RocksDB would walk over each record that was, until it is compacted.
         """
         end_minute = max(0, self._state.log_time_ms - DEDUPE_WINDOW_MS) // MINUTE_MS
         if self._oldest_minute >= end_minute:
             return
         slice_max = EVICTIONS_PER_COMMAND * commands + EVICTIONS_PER_ENTRY
         end = dedupe_key(self._group, end_minute, b"")
-        rows = staged.scan(prefix(Kind.DEDUPE, self._group), end, limit=slice_max)
+        rows = staged.scan(self._oldest, end, limit=slice_max)
         for key, _ in rows:
             staged.delete(key)
+            self._oldest = key + b"\0"
         self._state.dedupe_records -= len(rows)
         if len(rows) < slice_max:
             self._oldest_minute = end_minute
