@@ -26,7 +26,7 @@ settings.load_profile("quick")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--seeds", type=int, default=30, help="seeds per simulation, counted from --first-seed")
+    parser.addoption("--seeds", type=int, default=20, help="seeds per simulation, counted from --first-seed")
     parser.addoption("--first-seed", type=int, default=0, help="the first seed of a simulation")
 
 

@@ -1,11 +1,13 @@
 """Seeds in several processes give what they give in one."""
 
+import pytest
 from simulation.farm import Farm, processes_for
 from simulation.world import run_seed
 
 SEEDS = (3, 1, 2)
 
 
+@pytest.mark.long
 def test_other_processes_change_nothing() -> None:
     """The results come in the order of the seeds and are those of the same process; traces only if they are wanted."""
     with Farm(2) as farm:
