@@ -93,7 +93,7 @@ class DedupeTable:
         rows = staged.scan(self._oldest, end, limit=slice_max)
         for key, _ in rows:
             staged.delete(key)
-            self._oldest = key + b"\0"
+            self._oldest = key + b"\x00"
         self._state.dedupe_records -= len(rows)
         if len(rows) < slice_max:
             self._oldest_minute = end_minute

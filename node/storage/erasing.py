@@ -28,7 +28,7 @@ async def erase(engine: Engine, ranges: Iterable[Bounds]) -> int:
     for begin, end in ranges:
         start, began = begin, loop.time()
         while rows := engine.scan(start, end, limit=limit):
-            start = rows[-1][0] + b"\0"
+            start = rows[-1][0] + b"\x00"
             batch = WriteBatch()
             for key, _ in rows:
                 batch.delete(key)
