@@ -12,7 +12,7 @@ from ...api.changes import check_change
 from ...api.errors import RingholdError, Unavailable, error_for
 from ...api.proto.ringhold.internal.v1.peer_pb2 import ChangeTopologyReply, ChangeTopologyRequest, Request
 from ...api.proto.ringhold.v1 import cluster_pb2
-from ...gossip.member import Member
+from ...gossip.member import Member, MemberState
 from ...ring import changes
 from ...ring.plans import Plan, plan, with_added
 from ...ring.topology import SYSTEM_GROUP, InvalidTopology, NodeRecord, NodeState, Topology, partition_of_group
@@ -98,14 +98,17 @@ class Orders:
             return topology
         node = node_of(topology, name)
         if kind == "remove" and is_real:
-            self._check_dead(node)
+            check_dead(name, self._member(node.id))
         return NODE_ORDERS[kind](topology, node.id)
 
-    def _check_dead(self, node: NodeRecord) -> None:
-        """Raises ChangeRefused for a node that lives, or whose death nobody is sure of yet."""
-        member = self._member(node.id)
-        if member is not None and member.is_reachable:
-            raise changes.ChangeRefused(f"the node {node.name} is alive: decommission it, and it leaves without loss")
+
+def check_dead(name: str, member: Member | None) -> None:
+    """Raises ChangeRefused for a node that lives, or whose death is not sure yet, by what gossip knows of it here."""
+    if member is None or not member.is_reachable:
+        return
+    if member.state is MemberState.SUSPECT:
+        raise changes.ChangeRefused(f"the node {name} does not answer, but may be alive: repeat this in some seconds")
+    raise changes.ChangeRefused(f"the node {name} is alive: decommission it, and it leaves without loss")
 
 
 NODE_ORDERS: Mapping[str, Callable[[Topology, str], Topology]] = {

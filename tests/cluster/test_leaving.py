@@ -10,7 +10,7 @@ from support.fake_kubernetes import FakeKubernetes, fake_kubernetes, status
 from support.nodes import NodeProcess, node_processes, running, wait_until
 from support.stopped_nodes import write_to
 
-from ringhold import Client
+from ringhold import ChangeRefused, Client
 from ringhold.node.storage.envelope import seal
 from ringhold.node.storage.folder import IDENTITY_FILE, DataFolder, Identity
 from ringhold.node.storage.opening import open_engine
@@ -209,7 +209,7 @@ def test_a_node_that_was_removed_by_force_while_it_was_away_ends_when_it_is_back
     node, rest = four[3], four[:3]
     node.kill()
     with Client([each.grpc for each in rest]) as client:
-        wait_until(lambda: is_dead(client, "node-4"), "it is known to be dead")
+        wait_until(lambda: is_removed(client, "node-4"), "the leader, who may hear of it last, is sure of its death")
         client.remove_node("node-4")
         wait_until(lambda: states_of(client).keys() == set(names(rest)), "it is removed")
     check_is_out(node)
@@ -224,9 +224,13 @@ def test_a_node_that_is_decommissioned_by_command_ends_by_itself(four: Sequence[
     assert identity_of(node).left
 
 
-def is_dead(client: Client, name: str) -> bool:
-    (found,) = [each for each in client.topology().nodes if each.name == name]
-    return found.liveness == "DEAD"
+def is_removed(client: Client, name: str) -> bool:
+    """Whether the order to give it up is accepted: not as long as the node may be alive."""
+    try:
+        client.remove_node(name)
+    except ChangeRefused:
+        return False
+    return True
 
 
 def test_all_pods_stop_when_none_is_wanted(fake: FakeKubernetes, pods: Sequence[NodeProcess]) -> None:
