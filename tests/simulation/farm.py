@@ -4,16 +4,20 @@ import multiprocessing
 import os
 import warnings
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from .faults import ALL_FAULTS
 from .world import Result, run_seed
+
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
 
 PROCESSES_MAX = 8
 SEEDS_AHEAD = 2
@@ -59,15 +63,19 @@ class Farm:
         self, seeds: Iterable[int], *, fault: str | None = None, keep_traces: bool = False
     ) -> Generator[Result, None, None]:
         """The results in the order of the seeds, each as soon as it and those before it are there."""
+        return self.each(partial(run_planted, fault=fault, keep_trace=keep_traces), seeds)
+
+    def each(self, run: Callable[[Item], Outcome], items: Iterable[Item]) -> Generator[Outcome, None, None]:
+        """What `run` makes of each item, in their order; it must be something that other processes can import."""
         if self._pool is None:
-            yield from (run_planted(seed, fault, keep_traces) for seed in seeds)
+            yield from map(run, items)
             return
-        left = iter(seeds)
-        running: deque[Future[Result]] = deque()
+        left = iter(items)
+        running: deque[Future[Outcome]] = deque()
         try:
             while True:
-                for seed in islice(left, self._ahead_max - len(running)):
-                    running.append(self._pool.submit(run_planted, seed, fault, keep_traces))
+                for item in islice(left, self._ahead_max - len(running)):
+                    running.append(self._pool.submit(run, item))
                 if not running:
                     return
                 yield running.popleft().result()

@@ -83,17 +83,17 @@ class RingChanges:
     async def let_leave(self, machine: Machine) -> None:
         self._is_leaving = True
         self._note("decommission", machine.name)
-        await self._order(Change(decommission=machine.called or machine.name))
+        await self.order(Change(decommission=machine.called or machine.name))
         if self._rng.random() < KEEP_CHANCE:
             await asyncio.sleep(self._rng.uniform(0, 3))
             self._note("decommission taken back", machine.name)
-            await self._order(Change(keep=machine.called or machine.name))
-        elif await within(LEAVING_S_MAX, lambda: self._is_out(machine)):
-            self._check_nothing_left(machine)
+            await self.order(Change(keep=machine.called or machine.name))
+        elif await within(LEAVING_S_MAX, lambda: self.is_out(machine)):
+            self.check_nothing_left(machine)
         self.take_away_who_is_out()
         self._is_leaving = False
 
-    def _check_nothing_left(self, machine: Machine) -> None:
+    def check_nothing_left(self, machine: Machine) -> None:
         """REMOVED only when no committed configuration names the node (DESIGN 8.3)."""
         for group in range(PARTITIONS + 1):
             leader = leader_of(group, self._machines)
@@ -103,11 +103,11 @@ class RingChanges:
     async def remove(self, machine: Machine) -> None:
         """A machine that is gone for good is said to be so, once it is known to be dead."""
         self._note("removal", machine.name)
-        await self._order(Change(remove=machine.called or machine.name))
+        await self.order(Change(remove=machine.called or machine.name))
 
     def take_away_who_is_out(self) -> None:
         """Machines whose nodes have left are switched off: their processes would have ended by themselves."""
-        for machine in [each for each in self._machines if self._is_out(each)]:
+        for machine in [each for each in self._machines if self.is_out(each)]:
             self._trace.count("node left for good")
             self._trace.note("nemesis", f"{machine.name} is out")
             if machine.is_up:
@@ -118,16 +118,16 @@ class RingChanges:
     async def _cordon(self) -> None:
         machine = self._rng.choice(self._machines)
         self._note("cordon", machine.name)
-        await self._order(Change(cordon=machine.called or machine.name))
+        await self.order(Change(cordon=machine.called or machine.name))
         await asyncio.sleep(self._rng.uniform(1, 6))
-        await self._order(Change(uncordon=machine.called or machine.name))
+        await self.order(Change(uncordon=machine.called or machine.name))
 
     async def _other_replication_factor(self) -> None:
         number = self._rng.choice(REPLICATION_FACTORS)
         self._note("replication factor", str(number))
-        await self._order(Change(replication_factor=number))
+        await self.order(Change(replication_factor=number))
 
-    async def _order(self, change: Change) -> bool:
+    async def order(self, change: Change) -> bool:
         """Give an order until it is taken or refused; whether it was taken in time."""
         loop = asyncio.get_running_loop()
         end = loop.time() + ORDERED_S_MAX
@@ -161,7 +161,7 @@ class RingChanges:
         self._trace.count("order taken")
         return True
 
-    def _is_out(self, machine: Machine) -> bool:
+    def is_out(self, machine: Machine) -> bool:
         topology = newest(self._machines)
         node = topology.node(machine.node_id) if topology else None
         return node is not None and node.state is NodeState.REMOVED

@@ -6,8 +6,9 @@ See docs/simulation.md.
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 from ringhold.api.limits import Limits
 from ringhold.api.proto.ringhold.storage.v1.records_pb2 import Row
@@ -97,6 +98,10 @@ class Result:
         )
 
 
+Story: TypeAlias = Callable[["World"], Coroutine[Any, Any, None]]
+"""What happens in a world from its beginning to its end."""
+
+
 class NotLive(Exception):
     """The cluster did not become healthy although nothing was wrong any more."""
 
@@ -129,7 +134,7 @@ class World:
         self._founded_through_crashes = rng.random() < CRASHED_FOUNDING_CHANCE
         client_clocks = [self._clock() for _ in range(PROGRAMS)]
         endpoints = tuple(machine.grpc_address for machine in self.machines)
-        self._programs = [
+        self.programs = [
             Program(
                 f"client{number}",
                 endpoints,
@@ -153,9 +158,10 @@ class World:
             self._twin,
             self._fresh,
         )
+        self.ring = self._nemesis.ring
 
     async def run(self) -> None:
-        """The whole story. Violations are in the history."""
+        """The whole story of a seed. Violations are in the history."""
         for machine in self.machines:
             machine.boot()
         if self._founded_through_crashes:
@@ -163,14 +169,22 @@ class World:
         await asyncio.sleep(self._rng.uniform(0, 3))
         await self._rage()
         await self._nemesis.heal()
-        await self._until_healthy()
-        self._tell_endpoints()
+        await self.until_healthy()
+        self.tell_endpoints()
         await self._scrub()
         self._count_milestones()
+        await self.quiet_down()
+        await self._peace()
+        await self.look_back()
+
+    async def quiet_down(self) -> None:
+        """What was in doubt when the last fault ended is decided."""
         await asyncio.sleep(QUIET_S)
         self.history.settle(self._loop.time())
-        await self._peace()
-        for program in self._programs[:NODES]:
+
+    async def look_back(self) -> None:
+        """All that was ever written is read through several nodes, and all replicas have applied the same."""
+        for program in self.programs[:NODES]:
             await program.read_everything()
         await self._until_settled()
 
@@ -180,25 +194,25 @@ class World:
         seconds = max(PEACE_S, RUN_S_MIN - self._loop.time())
         changing = None
         if self._changes_ring:
-            leaver = self._nemesis.ring.who_may_leave()
-            self._tell_endpoints(leaver)
-            change = self._nemesis.ring.let_leave(leaver) if leaver else self._nemesis.ring.join()
+            leaver = self.ring.who_may_leave()
+            self.tell_endpoints(leaver)
+            change = self.ring.let_leave(leaver) if leaver else self.ring.join()
             changing = self._loop.create_task(change)
-        await self._work(Habits(0.12, 10.0, may_fail=False), seconds)
+        await self.work(Habits(0.12, 10.0, may_fail=False), seconds)
         if changing is not None:
             await changing
             self.trace.count("ring changed in peace")
-            await self._until_healthy()
-            self._tell_endpoints()
+            await self.until_healthy()
+            self.tell_endpoints()
 
-    def _tell_endpoints(self, leaver: Machine | None = None) -> None:
+    def tell_endpoints(self, leaver: Machine | None = None) -> None:
         """Who asks one node only, and once, knows which one is about to leave; all others find another one."""
-        for program in self._programs:
+        for program in self.programs:
             program.endpoints = tuple(machine.grpc_address for machine in self.machines if machine is not leaver)
 
-    async def run_until_violated(self) -> None:
-        """The story up to the first violation, if there is one."""
-        running = self._loop.create_task(self.run())
+    async def until_violated(self, story: Coroutine[Any, Any, None]) -> None:
+        """A story up to the first violation, if there is one."""
+        running = self._loop.create_task(story)
         await until(lambda: running.done() or bool(self.history.violations))
         if running.done():
             running.result()
@@ -216,21 +230,21 @@ class World:
         raging = self._loop.create_task(
             self._nemesis.rage(RAGE_S, suspends=suspends, hurts_disks=hurts_disks, changes_ring=self._changes_ring)
         )
-        await self._work(habits, RAGE_S)
+        await self.work(habits, RAGE_S)
         await raging
 
-    async def _work(self, habits: Habits, seconds: float) -> None:
+    async def work(self, habits: Habits, seconds: float) -> None:
         end = self._loop.time() + seconds
-        await asyncio.gather(*(program.work(habits, lambda: self._loop.time() >= end) for program in self._programs))
+        await asyncio.gather(*(program.work(habits, lambda: self._loop.time() >= end) for program in self.programs))
 
     async def _scrub(self) -> None:
         """What has rotten unnoticed is found, and what is lost without a trace, before anybody reads it."""
         if self._rng.random() < LOST_KEYS_CHANCE:
             await self._nemesis.disks.lose_keys()
         await self._nemesis.disks.scrub_all()
-        await self._until_healthy()
+        await self.until_healthy()
 
-    async def _until_healthy(self) -> None:
+    async def until_healthy(self) -> None:
         await self._until_silent(self._complaint, HEALING_S_MAX, "after the last fault")
         await self._until_silent(self._wrong_leaders, RETURN_S_MAX, "after all nodes serve again")
         self.trace.note("world", "healthy")
@@ -459,11 +473,11 @@ def revision_of(replicas: Mapping[str, Engine], group: int) -> int:
     return max(load_state(engine, group).revision for engine in replicas.values())
 
 
-async def live_through(seed: int, witness: Witness, hastily: bool) -> Result:
+async def live_through(story: Story, seed: int, witness: Witness, hastily: bool) -> Result:
     world = World(seed, witness)
     try:
         async with asyncio.timeout(RUN_S_MAX):
-            await (world.run_until_violated() if hastily else world.run())
+            await (world.until_violated(story(world)) if hastily else story(world))
         if not (hastily and world.history.violations):
             world.judge()
     except TimeoutError:
@@ -483,7 +497,12 @@ async def live_through(seed: int, witness: Witness, hastily: bool) -> Result:
 
 
 def run_seed(seed: int, *, hastily: bool = False) -> Result:
-    """One run, on a loop of its own. The same seed gives the same run; if `hastily`, up to the first violation."""
+    """The run of a seed, on a loop of its own. The same seed gives the same run."""
+    return run_story(World.run, seed, hastily=hastily)
+
+
+def run_story(story: Story, seed: int, *, hastily: bool = False) -> Result:
+    """A run of a story; if `hastily`, up to the first violation. All checkers watch, and judge at the end."""
     with (
         patched(log, "ENTRIES_IN_MEMORY_MAX", lambda _: ENTRIES_IN_MEMORY_MAX),
         patched(scrubber, "FIRST_PASS_S", lambda _: SCRUB_PAUSE_S),
@@ -493,6 +512,6 @@ def run_seed(seed: int, *, hastily: bool = False) -> Result:
         witnessed() as witness,
         watched() as paths,
     ):
-        result = simulate(live_through(seed, witness, hastily))
+        result = simulate(live_through(story, seed, witness, hastily))
     result.counts.update(paths)
     return result
