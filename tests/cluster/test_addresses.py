@@ -1,49 +1,15 @@
 """Nodes that come back elsewhere: an address is an attribute, and the cluster finds its members again by itself."""
 
-import re
 from collections.abc import Sequence
-from functools import partial
 from itertools import pairwise
 
-from support.nodes import NodeProcess, free_ports, metrics_of, wait_until
-
-from ringhold import Client
-
-KEYS = [b"%d" % number for number in range(40)]
-
-
-def store(nodes: Sequence[NodeProcess], value: bytes) -> None:
-    with Client([node.grpc for node in nodes]) as client:
-        for key in KEYS:
-            client.set(key, value)
-
-
-def check_serves(nodes: Sequence[NodeProcess], value: bytes) -> None:
-    """Each node leads its share, so the others reach it; and through each all is read, so it reaches them."""
-    for node in nodes:
-        wait_until(partial(leads, node), f"{node.name} leads\n{node.output}")
-    for node in nodes:
-        with Client([node.grpc]) as client:
-            assert {client.get(key).value for key in KEYS} == {value}
-    store(nodes, value + b"'")
-
-
-def leads(node: NodeProcess) -> int:
-    found = re.search(r"^ringhold_partitions_led (\d+)", metrics_of(node), re.MULTILINE)
-    assert found is not None
-    return int(found[1])
+from support.nodes import NodeProcess, free_ports
+from support.serving import check_serves, start, store
 
 
 def move(node: NodeProcess, host: str) -> None:
     """The node will start at another address, with other ports."""
     node.grpc, node.http = (f"{host}:{port}" for port in free_ports(2))
-
-
-def start(nodes: Sequence[NodeProcess]) -> None:
-    for node in nodes:
-        node.start()
-    for node in nodes:
-        node.wait_until_ready()
 
 
 def test_a_node_comes_back_at_another_address(three: Sequence[NodeProcess]) -> None:

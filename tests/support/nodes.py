@@ -49,6 +49,8 @@ class NodeProcess:
     arguments: Sequence[str] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
     """Of the environment, beside those of the test's own."""
+    within: Sequence[str] = ()
+    """The command that runs the node's, in its own process; empty: none."""
     process: "subprocess.Popen[bytes] | None" = None
     log: Path = field(init=False)
 
@@ -59,7 +61,7 @@ class NodeProcess:
     def command(self) -> list[str]:
         flags = {"--data-dir": str(self.data_dir), "--grpc": self.grpc, "--http": self.http, "--name": self.name}
         words = [word for flag in flags.items() for word in flag]
-        return [sys.executable, "-m", "ringhold", "serve", *words, *self.arguments]
+        return [*self.within, sys.executable, "-m", "ringhold", "serve", *words, *self.arguments]
 
     def start(self) -> None:
         with self.log.open("ab") as log:
