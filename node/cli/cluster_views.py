@@ -78,7 +78,7 @@ def title(status: "ClusterStatus") -> "Text":
 
 
 def remarks(status: "ClusterStatus") -> list["Text"]:
-    return [*reluctance_lines(status), *health_lines(status), *unavailable_lines(status)]
+    return [*left_lines(status), *reluctance_lines(status), *health_lines(status), *unavailable_lines(status)]
 
 
 def nodes_table(status: "ClusterStatus") -> "Table":
@@ -86,8 +86,17 @@ def nodes_table(status: "ClusterStatus") -> "Table":
     for column in ("led", "replicas", "keys", "bytes", "engine", "version", "up"):
         table.add_column(column, justify="right")
     for node in status.nodes:
-        table.add_row(*node_cells(node))
+        if node.node.state != "REMOVED":
+            table.add_row(*node_cells(node))
     return table
+
+
+def left_lines(status: "ClusterStatus") -> list["Text"]:
+    """The topology remembers for ever who was removed, so that it is never let in again; a number tells enough."""
+    from rich.text import Text
+
+    count = sum(each.node.state == "REMOVED" for each in status.nodes)
+    return [Text(f"{count} nodes have left for good" if count > 1 else "a node has left for good", "dim")] * bool(count)
 
 
 def reluctance_lines(status: "ClusterStatus") -> list["Text"]:

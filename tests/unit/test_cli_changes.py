@@ -236,6 +236,22 @@ def test_a_change_that_nobody_decides(
     assert words in ended.err
 
 
+def test_status_counts_who_has_left(ringhold: Ringhold, cluster: FakeCluster) -> None:
+    """Each scale-down leaves one behind for ever, by name: the table is of those that are there."""
+    assert "has left for good" not in ringhold("status").out.decode()
+    cluster.states.update(GONE)
+    text = ringhold("status").out.decode()
+    assert "node-3" not in text
+    assert "a node has left for good" in text
+    cluster.states.update({"node-2": cluster_pb2.NODE_STATE_REMOVED})
+    assert "2 nodes have left for good" in ringhold("status").out.decode()
+    assert [node["name"] for node in json.loads(ringhold("status", "-o", "json").out)["nodes"]] == [
+        "node-1",
+        "node-2",
+        "node-3",
+    ]
+
+
 def test_status_shows_what_moves(ringhold: Ringhold, cluster: FakeCluster) -> None:
     """Under the nodes: whether the cluster is settled, then the moves, those that run first; who is cordoned, too."""
     assert "settled: every replica is where it should be" in ringhold("status").out.decode()
