@@ -17,11 +17,10 @@ from .keyspace import GROUP_MAX, Kind, group_of, kind_range, prefix, replica_key
 from .machine.staged import Reader
 from .storage.engine import WriteBatch
 from .storage.envelope import Damaged, seal, unseal
+from .storage.scanning import scanned
 
 DAMAGED, GONE = REPLICA_STATUS_DAMAGED, REPLICA_STATUS_GONE
 HEALTHY, INSTALLING = REPLICA_STATUS_HEALTHY, REPLICA_STATUS_INSTALLING
-
-RECORDS_PER_SCAN = 1_024
 
 
 def put_record(batch: WriteBatch, group: int, record: ReplicaRecord) -> None:
@@ -37,11 +36,7 @@ def load_record(reader: Reader, group: int) -> ReplicaRecord | None:
 def load_records(reader: Reader) -> dict[int, ReplicaRecord]:
     """The records of all groups. One that can't be read says GONE, of whichever id."""
     start, (_, end) = prefix(Kind.REPLICA, 0), kind_range(Kind.REPLICA, GROUP_MAX)
-    records: dict[int, ReplicaRecord] = {}
-    while rows := reader.scan(start, end, limit=RECORDS_PER_SCAN):
-        records |= {group_of(key): _parsed(stored) for key, stored in rows}
-        start = rows[-1][0] + b"\x00"
-    return records
+    return {group_of(key): _parsed(stored) for key, stored in scanned(reader, start, end)}
 
 
 def _parsed(stored: bytes) -> ReplicaRecord:

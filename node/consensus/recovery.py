@@ -8,11 +8,10 @@ from .. import keyspace
 from ..replica_record import HEALTHY
 from ..storage.engine import Engine, WriteBatch
 from ..storage.envelope import Damaged, seal, unseal
+from ..storage.scanning import scanned
 from .configuration import Configuration
 from .log import Entry, EntryLost, Load, Log, received
 from .states import Recovered, Writes
-
-ENTRIES_PER_SCAN = 256
 
 
 class ReplicaLost(Exception):
@@ -116,25 +115,20 @@ def stored_log(engine: Engine, group: int, state: GroupState) -> Log:
 
 def scanned_entries(engine: Engine, group: int) -> Iterator[tuple[int, Entry | None]]:
     """All stored entries by index; None: damaged."""
-    start, end = keyspace.kind_range(keyspace.Kind.LOG, group)
-    while rows := engine.scan(start, end, limit=ENTRIES_PER_SCAN):
-        for key, sealed in rows:
-            index = keyspace.split_log_key(key)[1]
-            try:
-                yield index, received(index, unseal(sealed))
-            except Damaged:
-                yield index, None
-        start = rows[-1][0] + b"\x00"
+    for key, sealed in scanned(engine, *keyspace.kind_range(keyspace.Kind.LOG, group)):
+        index = keyspace.split_log_key(key)[1]
+        try:
+            yield index, received(index, unseal(sealed))
+        except Damaged:
+            yield index, None
 
 
 def stored_entries(engine: Engine, group: int, first: int, last: int) -> list[Entry]:
     """The entries first … last. Raises EntryLost."""
-    entries: list[Entry] = []
-    start, end = keyspace.log_range(group, first, last) if first <= last else (b"", b"")
+    bounds = keyspace.log_range(group, first, last) if first <= last else (b"", b"")
     try:
-        while start < end and (rows := engine.scan(start, end, limit=ENTRIES_PER_SCAN)):
-            entries += [received(keyspace.split_log_key(key)[1], unseal(sealed)) for key, sealed in rows]
-            start = rows[-1][0] + b"\x00"
+        rows = scanned(engine, *bounds)
+        entries = [received(keyspace.split_log_key(key)[1], unseal(sealed)) for key, sealed in rows]
     except Damaged as error:
         raise EntryLost(f"an entry of the log of group {group} is damaged: {error}") from error
     if [entry.index for entry in entries] != list(range(first, last + 1)):

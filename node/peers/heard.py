@@ -14,9 +14,9 @@ from ..keyspace import node_key
 from ..storage.engine import Engine, WriteBatch, prefix_end
 from ..storage.envelope import Damaged, seal, unseal
 from ..storage.mark import NOWHERE, Position
+from ..storage.scanning import scanned
 
 HEARD_PREFIX = node_key("heard/")
-HEARD_PER_SCAN = 4_096
 
 HEARD_KEPT_S = 5.0
 """Between two puts of what changed. A crash of the process loses so much of it, and a power loss what no sync followed:
@@ -132,12 +132,8 @@ class HeardEngines:
 
 def stored_heard(engine: Engine) -> dict[str, Heard]:
     """What an engine has kept, by node. Raises Damaged, EngineFailed."""
-    found, start = dict[str, Heard](), HEARD_PREFIX
-    while rows := engine.scan(start, prefix_end(HEARD_PREFIX), limit=HEARD_PER_SCAN):
-        for key, stored in rows:
-            found[key.removeprefix(HEARD_PREFIX).decode(errors="replace")] = Heard.decode(stored)
-        start = rows[-1][0] + b"\x00"
-    return found
+    rows = scanned(engine, HEARD_PREFIX, prefix_end(HEARD_PREFIX))
+    return {key.removeprefix(HEARD_PREFIX).decode(errors="replace"): Heard.decode(stored) for key, stored in rows}
 
 
 def heard_key(node_id: str) -> bytes:

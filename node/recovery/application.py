@@ -25,8 +25,9 @@ from ..storage.health import stage_takeover, take_over
 from ..storage.mark import new_engine_id
 from ..storage.numbered import stored_position
 from ..storage.reborn import REBORN_KEY, stored_reborn
+from ..storage.scanning import scanned
 from ..topology_store import FORMED_KEY, FOUNDING_KEY, TOPOLOGY_KEY
-from .inspection import ROWS_PER_SCAN, FolderUnfit, StoppedNode, inspect
+from .inspection import FolderUnfit, StoppedNode, inspect
 from .plans import Fate, GroupPlan, Plan, Task
 
 REASON = "the quorum was lost, and the cluster was recovered without it"
@@ -166,11 +167,8 @@ def _stage_state(state: stored.GroupState, group: GroupPlan, topology: Topology,
 def _stage_removal(engine: Engine, group: int, batch: WriteBatch) -> None:
     batch.delete(keyspace.state_key(group))
     batch.delete(keyspace.vote_key(group))
-    start, end = keyspace.kind_range(Kind.LOG, group)
-    while rows := engine.scan(start, end, limit=ROWS_PER_SCAN):
-        for key, _ in rows:
-            batch.delete(key)
-        start = rows[-1][0] + b"\x00"
+    for key, _ in scanned(engine, *keyspace.kind_range(Kind.LOG, group)):
+        batch.delete(key)
 
 
 def _stage_tombstone(group: int, number: int, batch: WriteBatch) -> None:

@@ -19,10 +19,9 @@ from ..storage.envelope import Damaged, unseal
 from ..storage.folder import IDENTITY_FILE, DataFolder, FolderError, Identity
 from ..storage.health import damage_noted, loss_of, mark_of
 from ..storage.opening import EngineUnavailable, open_engine
+from ..storage.scanning import scanned
 from ..topology_store import FOUNDING_KEY, TOPOLOGY_KEY, stored_topology
 from .reports import Copy, Health, NodeReport
-
-ROWS_PER_SCAN = 256
 
 HEALTH = {
     stored.REPLICA_STATUS_HEALTHY: Health.HEALTHY,
@@ -164,9 +163,7 @@ def groups_met(engine: Engine) -> list[int]:
 
 def _groups_with(engine: Engine, kind: Kind) -> Iterator[int]:
     start, (_, end) = keyspace.prefix(kind, 0), keyspace.kind_range(kind, keyspace.GROUP_MAX)
-    while rows := engine.scan(start, end, limit=ROWS_PER_SCAN):
-        yield from (keyspace.group_of(key) for key, _ in rows)
-        start = rows[-1][0] + b"\x00"
+    return (keyspace.group_of(key) for key, _ in scanned(engine, start, end))
 
 
 def inspect_copy(engine: Engine, node_id: str, group: int) -> Copy:
