@@ -34,6 +34,8 @@ from .workloads import Gateway
 
 RESULTS = Path(__file__).with_name("results")
 UNTHROTTLED = {"RINGHOLD_SNAPSHOT_BYTES_PER_S_MAX": "0"}
+UNSCRUBBED = {"RINGHOLD_SCRUB_BYTES_PER_S": "0"}
+"""A scrub begins a minute after a start, and waits for copies: rest would be measured beside it, or not, by chance."""
 BATCH = 500
 LOADERS = 4
 LOOK_S = 0.25
@@ -168,7 +170,7 @@ async def joining(measurement: Measurement) -> list[Figure]:
 
 async def foreground(measurement: Measurement) -> list[Figure]:
     """As a node comes, under a steady load."""
-    with measurement.cluster({}) as cluster:
+    with measurement.cluster(UNSCRUBBED) as cluster:
         async with AsyncClient(cluster.addresses, timeout_s=30.0, config=ALONE) as client:
             await measurement.load(client)
             steady = Steady(client, measurement.records)

@@ -32,6 +32,8 @@ PAUSE_S = 3_600.0
 RECORD_COST_BYTES = KIB
 """What a record counts for beside its bytes, when so many bytes are read per second: small ones cost time, too."""
 
+COPYING_LOOK_S = 1.0
+
 NEWS_S = 0.5
 """Between two reports on a scrub that somebody asked for."""
 
@@ -137,10 +139,16 @@ class Scrubber:
             passing = self._new_pass()
             async with aclosing(self._steps(passing, self._bytes_per_s)) as steps:
                 async for _ in steps:
+                    await self._while_copying()
                     if self._asked_for is not None or self._is_closed:
                         break  # begins again from the start
             if passing.is_done:
                 await self._clock.sleep(PAUSE_S)
+
+    async def _while_copying(self) -> None:
+        """Commands have to bear the copies that are under way already: a pass in the background can wait for these."""
+        while not (self._groups.foreground.is_at_rest(self._clock.now()) or self._asked_for or self._is_closed):
+            await self._clock.sleep(COPYING_LOOK_S)
 
     async def scrub(self, bytes_per_s: int) -> AsyncGenerator[Pass, None]:
         """Read everything once: how far it is, now and then, and at the end. What `found` has since is the caller's.

@@ -33,13 +33,18 @@ LOCK_FILE = "engine.lock"
 FILES = "rows.rocksdb"
 
 
+REFILL_US = 100_000
+FLUSHES_FIRST = 10
+"""RocksDB's defaults for a limit of rates: flushes go before compactions, but for one time in so many."""
+
+
 @dataclass(frozen=True, slots=True)
 class RocksdbConfig:
     """Memory of the engine: block cache (filters and indexes of the files included) + write buffers.
 
     A larger cache makes reads of cold rows cheaper; larger buffers make fewer files and longer recoveries. A buffer is
     flushed at `write_buffer_bytes`, or at twice that if no sync comes by. Indexes and filters are read in parts of
-    `metadata_block_bytes`.
+    `metadata_block_bytes`. Flushes and compactions write `background_bytes_per_s_max` at most.
     Above `views_max` the oldest view is given up.
     """
 
@@ -48,6 +53,7 @@ class RocksdbConfig:
     write_buffers_max: int = 3
     open_files_max: int = 256
     background_jobs_max: int = 2
+    background_bytes_per_s_max: int = 64 * MIB
     bloom_bits_per_key: int = 10
     metadata_block_bytes: int = 4 * 1024
     views_max: int = 64
@@ -72,6 +78,11 @@ def options_of(config: RocksdbConfig) -> Options:
     options.set_max_write_buffer_number(config.write_buffers_max)
     options.set_max_open_files(config.open_files_max)
     options.set_max_background_jobs(config.background_jobs_max)
+    # Commands come first, see docs/decisions/0036-compactions-step-aside.md.
+    options.set_auto_tuned_ratelimiter(config.background_bytes_per_s_max, REFILL_US, FLUSHES_FIRST)
+    environment = rocksdict.Env()
+    environment.lower_thread_pool_cpu_priority()  # of the pool that compacts; another one flushes
+    options.set_env(environment)
     options.set_wal_recovery_mode(DBRecoveryMode.point_in_time())
     options.set_bytes_per_sync(MIB)
     options.set_keep_log_file_num(2)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import rocksdict
+from support.nodes import wait_until
 
 from ringhold.node.storage.engine import EngineDamaged, EngineFailed, EngineFull, ViewGone, WriteBatch
 from ringhold.node.storage.failure import Latch
@@ -22,6 +23,25 @@ def test_a_view_survives_flush_and_compaction(tmp_path: Path) -> None:
     assert view.get(b"0500") == b"old"
     assert engine.scan(b"", b"z", limit=1) == []
     view.close()
+    engine.close()
+
+
+def nice_values_of(thread_name: str) -> set[int]:
+    """Those of the threads of this process that are called so (proc(5), fields 2 and 19 of stat)."""
+    stats = [path.read_text() for path in Path("/proc/self/task").glob("*/stat")]
+    return {int(stat.rpartition(")")[2].split()[16]) for stat in stats if f"({thread_name})" in stat}
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
+def test_compactions_have_the_lowest_priority(tmp_path: Path) -> None:
+    """What commands wait for comes first: the node's own threads, and the flushes of write buffers."""
+    engine = RocksdbEngine(tmp_path)
+    for round_number in range(5):
+        engine.write(WriteBatch({b"%04d" % number: b"%d" % round_number for number in range(1_000)}))
+        engine._database.flush()
+    wait_until(lambda: 19 in nice_values_of("rocksdb:low"), "a compaction has begun")
+    assert nice_values_of("rocksdb:low") == {19}
+    assert nice_values_of("rocksdb:high") <= {0}
     engine.close()
 
 

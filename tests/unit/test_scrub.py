@@ -358,6 +358,27 @@ async def test_the_background_scrubs_again_and_again(monkeypatch: pytest.MonkeyP
 
 
 @virtual
+async def test_the_background_waits_for_copies() -> None:
+    """While a replica is copied from here or to here nothing is read; then the pass goes on."""
+    engine = MemoryEngine()
+    async with leading(engine, [GROUP]) as groups:
+        await fill(groups, 1_000)
+        made = scrubber(engine, groups, bytes_per_s=100_000)
+        running = asyncio.ensure_future(made.run())
+        await pass_time(FIRST_PASS_S + 2)
+        groups.foreground.copied(LoopClock().now())
+        await pass_time(1)
+        before = made.bytes
+        assert before > 0
+        for _ in range(10):
+            groups.foreground.copied(LoopClock().now())
+            await pass_time(3)
+        assert (made.bytes, made.age_s) == (before, None)
+        await reached(lambda: made.age_s is not None, 60)
+        running.cancel()
+
+
+@virtual
 async def test_one_scrub_at_a_time_and_the_one_asked_for_comes_first() -> None:
     """A second one is refused; that in the background stands back and begins anew; who goes away ends his."""
     engine = MemoryEngine()
