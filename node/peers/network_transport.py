@@ -74,6 +74,9 @@ class NetworkTransport(PeerServicer):
         self._snapshots = SnapshotSenders(supervisor)
         self._addresses: dict[str, PeerAddress] = {}
         self._dialling: dict[str, asyncio.Task[None]] = {}
+        self._given_up: set[asyncio.Task[None]] = set()
+        """Dials that were cancelled and have not ended yet: until then they use what `stop` closes."""
+        self._is_stopped = False
         self._lines: dict[Line[Frame] | Line[RaftFrame] | Line[Beat], None] = {}
         self._beat_senders: dict[str, BeatSender] = {}
 
@@ -81,9 +84,11 @@ class NetworkTransport(PeerServicer):
         self._requests, self._raft = requests, raft
 
     def reach(self, addresses: Mapping[str, PeerAddress]) -> None:
+        if self._is_stopped:
+            return  # the topology goes on changing while a node stops
         moved = {peer_id for peer_id in self._dialling if addresses.get(peer_id) != self._addresses.get(peer_id)}
         for peer_id in moved:
-            self._dialling.pop(peer_id).cancel()
+            self._give_up(peer_id)
         self._addresses = dict(addresses)
         for line in self._lines:
             if line.peer_id in moved or line.peer_id not in self._addresses:
@@ -91,6 +96,12 @@ class NetworkTransport(PeerServicer):
         for peer_id, address in self._addresses.items():
             if self._node_id < peer_id and peer_id not in self._dialling:
                 self._dialling[peer_id] = self._supervisor.spawn(f"dial {peer_id}", self._dial(peer_id, address))
+
+    def _give_up(self, peer_id: str) -> None:
+        task = self._dialling.pop(peer_id)
+        task.cancel()
+        self._given_up.add(task)
+        task.add_done_callback(self._given_up.discard)
 
     def send_beat(self, peer_id: str, beat: Beat) -> None:
         sender = self._beat_senders.get(peer_id)
@@ -111,12 +122,12 @@ class NetworkTransport(PeerServicer):
                 yield chunk
 
     async def stop(self) -> None:
+        self._is_stopped = True
         self._addresses = {}  # so that nobody is let in any more
         self._snapshots.stop()
-        for task in self._dialling.values():
-            task.cancel()
-        await asyncio.gather(*self._dialling.values(), return_exceptions=True)
-        self._dialling.clear()
+        for peer_id in list(self._dialling):
+            self._give_up(peer_id)
+        await asyncio.gather(*self._given_up, return_exceptions=True)
         for line in self._lines:
             line.ended.set()
         if self._client is not None:

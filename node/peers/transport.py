@@ -107,7 +107,7 @@ class Transport(Protocol):
         """Accept and open sessions from now on."""
 
     def reach(self, addresses: Mapping[str, PeerAddress]) -> None:
-        """Keep sessions up with these nodes (by their ids), and with no others."""
+        """Keep sessions up with these nodes (by their ids), and with no others. After `stop` it does nothing."""
 
     def send_beat(self, peer_id: str, beat: Beat) -> None:
         """Send a beat if it can leave now, beside all frames; else it waits until the next one takes its place.

@@ -57,6 +57,7 @@ def test_a_machine_dies_at_a_step_of_each_kind(steps: Sequence[Step]) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_a_machine_dies_at_every_step(steps: Sequence[Step]) -> None:
     """The same, with none left out."""
     check(one_each(steps))

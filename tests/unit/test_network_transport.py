@@ -485,6 +485,31 @@ async def test_a_transport_stops_though_a_cancellation_was_taken_for_the_end_of_
             await a.transport.stop()
 
 
+async def test_a_dial_that_was_given_up_has_ended_when_the_transport_has_stopped() -> None:
+    """A node that is removed loses its peers and stops in one breath: a dial that went on met its client closed."""
+    async with peers("a", "b") as (a, b):
+        introduce(a, b)
+        await wait_for(lambda: a.raft.open and b.raft.open)
+        (dial,) = a.transport._dialling.values()
+        a.transport.reach({})
+        await a.transport.stop()
+        assert dial.done()
+
+
+async def test_a_transport_that_stops_dials_nobody_any_more() -> None:
+    """The topology may change under a node that is on its way out: what it would dial with is being closed."""
+    async with peers("a", "b") as (a, b):
+        introduce(a, b)
+        await wait_for(lambda: a.raft.open and b.raft.open)
+        stopping = asyncio.create_task(a.transport.stop())
+        while not stopping.done():
+            introduce(a, b)
+            await asyncio.sleep(0)
+        await stopping
+        introduce(a, b)
+        assert not a.transport._dialling
+
+
 class Relay:
     """A port behind which there is now this server, now that: as a name that comes to mean another machine, it leads
     new connections elsewhere and leaves the old ones.
