@@ -79,10 +79,7 @@ def measured(table: str, plan: Plan, report: Report, console: Console) -> bool:
     except (BenchmarkFailed, RunVoid) as error:
         print(f"benchmark {table}: {error}", file=sys.stderr)
         return False
-    report.show(console)
-    path = RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}-{table}.json"
-    report.write(path)
-    console.print(f"written to {path}", highlight=False)
+    report.publish(console, RESULTS)
     return True
 
 

@@ -27,7 +27,7 @@ from .failure import BenchmarkFailed
 from .figures import Figure
 from .machine import described
 from .plan import Tell
-from .report import Report, wide_console
+from .report import Report, teller, wide_console
 from .servers import NODES, Cluster
 from .steady import Steady, Taken
 from .workloads import Gateway
@@ -298,10 +298,7 @@ def main(arguments: Sequence[str]) -> int:
     """The exit code: 0 if everything was measured, whatever the figures say."""
     found = parsed(arguments)
     console = wide_console()
-
-    def tell(step: str) -> None:
-        console.print(f"{time.strftime('%H:%M:%S')} {step}", style="dim", highlight=False, markup=False)
-
+    tell = teller(console)
     RESULTS.mkdir(exist_ok=True)
     load = "{:.1f} in the minute before, {:.1f} in five, {:.1f} in fifteen".format(*os.getloadavg())
     machine = {**described(RESULTS), "load average": load}
@@ -317,10 +314,7 @@ def main(arguments: Sequence[str]) -> int:
                     print(f"benchmark {name}: {error}", file=sys.stderr)
                     return 1
                 report.figures += [of_run(figure, run) for figure in figures]
-    report.show(console)
-    path = RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}-moves.json"
-    report.write(path)
-    console.print(f"written to {path}", highlight=False)
+    report.publish(console, RESULTS)
     return 0
 
 

@@ -1,6 +1,7 @@
 """The figures as tables for people and as JSON, with every run of every round, for programs."""
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from rich.table import Table
 
 from .contestants import BEFORE, ETCD
 from .figures import Figure, Footprint, Measure, Row, Waits, cpu, p50, p99, p999, rate
+from .plan import Tell
 from .trials import ECHO
 
 MEGABYTE = 1_000_000
@@ -67,6 +69,24 @@ class Report:
             console.print(waits_table(self.waits))
         if self.figures:
             console.print(figure_table(self.figures))
+
+    def publish(self, console: Console, folder: Path, *more: Table) -> None:
+        """Show it, and what belongs to it, and write it to a file of the folder, by the time of day."""
+        self.show(console)
+        for table in more:
+            console.print(table)
+        path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{self.table}.json"
+        self.write(path)
+        console.print(f"written to {path}", highlight=False)
+
+
+def teller(console: Console) -> Tell:
+    """Says what is being done, with the time of day."""
+
+    def tell(step: str) -> None:
+        console.print(f"{time.strftime('%H:%M:%S')} {step}", style="dim", highlight=False, markup=False)
+
+    return tell
 
 
 def wide_console() -> Console:

@@ -9,7 +9,6 @@ import asyncio
 import shlex
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from .failure import BenchmarkFailed
 from .figures import Figure
 from .machine import described
 from .moves import ALONE, CALM_S, LOAD_SHARE, RESULTS, Measurement
-from .report import Report, wide_console
+from .report import Report, teller, wide_console
 from .servers import Servers
 from .steady import Steady, Taken
 
@@ -32,7 +31,6 @@ MINUTES = 15
 """Three times as long as an outcome is remembered (DESIGN section 4)."""
 
 MINUTES_MIN = 6
-RECORDS = 100_000
 MINUTE_S = 60.0
 SATURATING_S = 10.0
 
@@ -129,10 +127,7 @@ def main(arguments: Sequence[str]) -> int:
     """The exit code: 0 if everything was measured, whatever the figures say."""
     found = parsed(arguments)
     console = wide_console()
-
-    def tell(step: str) -> None:
-        console.print(f"{time.strftime('%H:%M:%S')} {step}", style="dim", highlight=False, markup=False)
-
+    tell = teller(console)
     RESULTS.mkdir(exist_ok=True)
     report = Report("soak", shlex.join(["python", "-m", "benchmarks.soak", *arguments]), described(RESULTS))
     with tempfile.TemporaryDirectory(prefix="run-", dir=RESULTS) as folder:
@@ -143,11 +138,7 @@ def main(arguments: Sequence[str]) -> int:
             print(f"benchmark soak: {error}", file=sys.stderr)
             return 1
     report.figures += figures_of(minutes)
-    report.show(console)
-    console.print(minutes_table(minutes))
-    path = RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}-soak.json"
-    report.write(path)
-    console.print(f"written to {path}", highlight=False)
+    report.publish(console, RESULTS, minutes_table(minutes))
     return 0
 
 
