@@ -4,7 +4,6 @@ import argparse
 import shlex
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from .failure import BenchmarkFailed, RunVoid
 from .load import require_h2load
 from .machine import described
 from .plan import Plan, Tell, quick
-from .report import Report, wide_console
+from .report import Report, teller, wide_console
 
 RESULTS = Path(__file__).with_name("results")
 
@@ -69,13 +68,9 @@ def plan_of(found: argparse.Namespace) -> Plan:
 
 def measured(table: str, plan: Plan, report: Report, console: Console) -> bool:
     """Whether the table could be measured; then it is shown and written."""
-
-    def tell(step: str) -> None:
-        console.print(f"{time.strftime('%H:%M:%S')} {table}: {step}", style="dim", highlight=False, markup=False)
-
     try:
         with tempfile.TemporaryDirectory(prefix="run-", dir=RESULTS) as folder:
-            TABLES[table](report, plan, Path(folder), tell)
+            TABLES[table](report, plan, Path(folder), teller(console, table))
     except (BenchmarkFailed, RunVoid) as error:
         print(f"benchmark {table}: {error}", file=sys.stderr)
         return False

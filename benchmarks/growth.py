@@ -9,7 +9,6 @@ import json
 import shlex
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from .load import require_h2load
 from .machine import described
 from .plan import FULL_PACE, Tell
 from .plots import Curve, can_plot, plot
-from .report import row_in_json, wide_console
+from .report import row_in_json, teller, wide_console
 from .rounds import Contest, Pace, Trial, measure
 from .scattered import Scattered
 from .servers import NODES, Cluster
@@ -239,10 +238,7 @@ def main(arguments: Sequence[str]) -> int:
     places = found.place or (dimension.quick if found.quick else dimension.places)
     pace = QUICK_PACE if found.quick else Pace(found.rounds, FULL_PACE.run_s)
     console = wide_console()
-
-    def tell(step: str) -> None:
-        console.print(f"{time.strftime('%H:%M:%S')} {found.dimension}: {step}", style="dim", highlight=False)
-
+    tell = teller(console, found.dimension)
     for folder in (found.to, RESULTS):
         folder.mkdir(parents=True, exist_ok=True)
     machine = described(RESULTS)

@@ -80,11 +80,12 @@ class Report:
         console.print(f"written to {path}", highlight=False)
 
 
-def teller(console: Console) -> Tell:
-    """Says what is being done, with the time of day."""
+def teller(console: Console, subject: str = "") -> Tell:
+    """Says what is being done, and for what, with the time of day."""
+    about = f"{subject}: " if subject else ""
 
     def tell(step: str) -> None:
-        console.print(f"{time.strftime('%H:%M:%S')} {step}", style="dim", highlight=False, markup=False)
+        console.print(f"{time.strftime('%H:%M:%S')} {about}{step}", style="dim", highlight=False, markup=False)
 
     return tell
 

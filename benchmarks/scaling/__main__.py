@@ -8,7 +8,6 @@ import argparse
 import json
 import shlex
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from ..growth import DOCS, RESULTS
 from ..machine import described
 from ..plan import Tell
 from ..plots import Line, Panel, can_plot, draw
-from ..report import wide_console
+from ..report import teller, wide_console
 from .check import CheckFigures, check_figures, check_table
 from .gossip import (
     CONDITIONS,
@@ -179,10 +178,7 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
 def main(arguments: Sequence[str]) -> int:
     options = parsed(arguments)
     console = wide_console()
-
-    def tell(step: str) -> None:
-        console.print(f"{time.strftime('%H:%M:%S')} {step}", style="dim", highlight=False)
-
+    tell = teller(console)
     for folder in (options.to, RESULTS):
         folder.mkdir(parents=True, exist_ok=True)
     machine = described(RESULTS)

@@ -6,40 +6,34 @@ See docs/simulation.md.
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from ringhold.api.limits import Limits
-from ringhold.api.proto.ringhold.storage.v1.records_pb2 import Row
 from ringhold.gossip.member import MemberState
 from ringhold.node.consensus import log
 from ringhold.node.identity_conflict import IdentityTaken
-from ringhold.node.keyspace import Kind
-from ringhold.node.machine.machine import load_state
 from ringhold.node.scrub import scrubber
 from ringhold.node.snapshots import chunks
 from ringhold.node.storage.engine import Engine
-from ringhold.ring.hashing import partition_of
 from ringhold.ring.topology import SYSTEM_GROUP, NodeState, group_of_partition
 
 from .calls import ClientNetwork, Questions
 from .clocks import SimulatedClock
-from .disks import applied_indexes, replicas_of, stored, stored_records, wrong_between, wrong_with_group
+from .disks import applied_indexes, replicas_of
 from .health import ailing
-from .history import Fate, History, Read
-from .linearizability import Undecided, verdict
+from .history import History
+from .judge import Judge
 from .loop import SimulationLoop, life_of, simulate, until
-from .machines import LOG, LOG_DROP_MIN, PARTITIONS, Machine, Surroundings
+from .machines import PARTITIONS, Machine, Surroundings
 from .nemesis import Nemesis
 from .network import Network
 from .patches import patched
 from .probes import watched
 from .programs import Habits, Program
-from .queries import Timeline, timelines_of, wrong_with
 from .ring_changes import newest
 from .sessions import Wires
-from .stale import wrong_with_stale
 from .trace import VIOLATION, Trace
 from .witness import Witness, witnessed
 
@@ -49,9 +43,6 @@ ENTRIES_IN_MEMORY_MAX = 6
 CHUNK_BYTES_MAX = 1024
 CHUNK_ROWS_MAX = 8
 """Likewise, so that the few rows of a group make several chunks."""
-
-LOG_LENGTH_MAX = LOG.entries_max + LOG_DROP_MIN
-"""What may be left of a log when nothing is under way."""
 
 SCRUB_PAUSE_S = 8.0
 """Before and between scrubs in the background."""
@@ -315,79 +306,7 @@ class World:
 
     def judge(self) -> None:
         """Have all checkers look at what happened."""
-        reads = [*self.history.reads, *self.history.stale_reads]
-        timelines = timelines_of(self.history.mutations, reads)
-        self._judge_keys(timelines)
-        self._judge_pages(timelines)
-        self._judge_disks(timelines)
-
-    def _judge_keys(self, timelines: dict[bytes, Timeline]) -> None:
-        for key in self.history.keys_met():
-            mutations = [one for one in self.history.mutations if one.key == key]
-            reads = [one for one in self.history.reads if one.key == key]
-            stale_reads = [one for one in self.history.stale_reads if one.key == key]
-            try:
-                complaint = verdict(mutations, reads, stale_reads)
-            except Undecided as error:
-                complaint = f"the checker gave up: {error}"
-            if complaint is not None:
-                self.history.violated(f"key {key!r}: {complaint}")
-            for read in reads:
-                if not timelines[key].explains(read, read.invoked, read.returned):
-                    self.history.violated(f"{read} has not the index entries that it was set with")
-            for wrong in wrong_with_stale(stale_reads, timelines[key]):
-                self.history.violated(wrong)
-
-    def _judge_pages(self, timelines: dict[bytes, Timeline]) -> None:
-        for page in self.history.pages:
-            missing = frozenset(key for key in timelines if partition_of(key, PARTITIONS) in page.missing)
-            for wrong in wrong_with(page, timelines, missing):
-                self.history.violated(
-                    f"{page.query} after {page.after}, {page.invoked:.3f}-{page.returned:.3f}: {wrong}"
-                )
-
-    def _judge_disks(self, timelines: dict[bytes, Timeline]) -> None:
-        replicas = self._replicas()
-        for group, engines in replicas.items():
-            for name, engine in engines.items():
-                if (length := len(stored(engine, Kind.LOG, group))) > LOG_LENGTH_MAX:
-                    self.history.violated(f"{name}: {length} entries of the log of group {group} are left")
-        for group, engines in replicas.items():
-            for wrong in wrong_between(engines, group):
-                self.history.violated(wrong)
-        del replicas[SYSTEM_GROUP]
-        for group, engines in replicas.items():
-            for name, engine in engines.items():
-                for wrong in (*wrong_with_group(engine, group), *self._wrong_records(engine, group, timelines)):
-                    self.history.violated(f"{name}: {wrong}")
-        self._judge_revisions({group: revision_of(engines, group) for group, engines in replicas.items()})
-
-    def _wrong_records(self, engine: Engine, group: int, timelines: dict[bytes, Timeline]) -> Iterator[str]:
-        """Acknowledged writes that are not there, and records that nobody can have written."""
-        now, records = self._loop.time(), stored_records(engine, group)
-        yield from (f"{key!r} was never set" for key in records.keys() - timelines.keys())
-        for key, timeline in timelines.items():
-            if group_of_partition(partition_of(key, PARTITIONS)) == group:
-                row = records.get(key, Row())
-                entries = frozenset((entry.name, entry.value) for entry in row.indexes)
-                found = Read(key, row.value if key in records else None, row.version, entries, now, now)
-                if not timeline.explains(found, now, now):
-                    yield f"what is stored is not the last acknowledged: {found}"
-
-    def _judge_revisions(self, revisions: dict[int, int]) -> None:
-        """Each acknowledged mutation has raised its group's revision by one, each one in doubt by one or nothing."""
-        done: Counter[int] = Counter()
-        doubted: Counter[int] = Counter()
-        for mutation in self.history.mutations:
-            group = group_of_partition(partition_of(mutation.key, PARTITIONS))
-            done[group] += mutation.fate is Fate.DONE and mutation.version != 0
-            doubted[group] += mutation.fate is Fate.DOUBT
-        for group, revision in revisions.items():
-            if not done[group] <= revision <= done[group] + doubted[group]:
-                self.history.violated(
-                    f"group {group} is at revision {revision}; {done[group]} mutations were acknowledged, "
-                    f"{doubted[group]} are in doubt"
-                )
+        Judge(self.history, self._replicas(), self._loop.time()).judge()
 
     def _surroundings(self) -> Surroundings:
         page_bytes_max = self._rng.choice([250, 700, Limits().page_bytes_max])
@@ -466,11 +385,6 @@ class World:
                 machine.node.supervisor.report("callback", error)  # as the real transports do
                 return
         self._bug("callback", error)
-
-
-def revision_of(replicas: Mapping[str, Engine], group: int) -> int:
-    """The highest revision of the group's replicas."""
-    return max(load_state(engine, group).revision for engine in replicas.values())
 
 
 async def live_through(story: Story, seed: int, witness: Witness, hastily: bool) -> Result:
