@@ -46,6 +46,7 @@ SHARES_KEPT_MAX = 1024
 """Shares that are remembered: the pages of a cluster are alike, and nodes lead few different numbers of groups."""
 
 NOBODY: Sequence[str] = ()
+NO_ROW = b""
 CONSISTENCIES = frozenset(kv_pb2.Consistency.values())
 
 
@@ -252,9 +253,9 @@ class Scatter:
         """Another node's answer, and who leads the groups that it refused; all are refused if it does not answer."""
         try:
             reply = (await self._router.ask(node, request.groups[0], Request(query=request), timeout_s)).query
-        except (NotLeader, RequestLost, RequestNotSent):
+            return node_answer(reply), reply.leaders
+        except (NotLeader, RequestLost, RequestNotSent, InvalidAnswer):
             return NodeAnswer(ShardAnswer([], cut=False), request.groups), NOBODY
-        return node_answer(reply), reply.leaders
 
     def _learn(self, node: str, leaders: Mapping[int, str | None]) -> None:
         """Go by what `node` says of the groups that it refused, unless their routes have left it meanwhile."""
@@ -343,7 +344,11 @@ def query_spec(request: QueryRequest) -> QuerySpec:
 
 
 def node_answer(reply: QueryReply) -> NodeAnswer:
-    matches = [(match.pair, match.row) for match in reply.matches]
+    """Raises InvalidAnswer if there are rows, but not one for each match."""
+    pairs, rows = reply.pairs, reply.rows
+    if rows and len(rows) != len(pairs):
+        raise InvalidAnswer(f"an answer of {len(pairs)} matches and {len(rows)} rows")
+    matches = list(zip(pairs, rows or [NO_ROW] * len(pairs), strict=True))
     behind_ms = reply.behind_ms if reply.HasField("behind_ms") else None
     return NodeAnswer(ShardAnswer(matches, cut=reply.cut), list(reply.refused), behind_ms, list(reply.lost))
 

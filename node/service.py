@@ -110,15 +110,14 @@ class PeerService:
             respond(Reply(failure=failure_of(error)))
             return
         reply = QueryReply(
+            pairs=[pair for pair, _ in answer.matches],
+            rows=[row for _, row in answer.matches] if request.with_records else (),
             cut=answer.cut,
             refused=refused,
             leaders=[self._groups.leader(group)[0] or "" for group in refused],
             behind_ms=behind_ms,
             lost=lost,
         )
-        add = reply.matches.add  # in its place: a match that is made beside the reply would be copied
-        for pair, row in answer.matches:
-            add(pair=pair, row=row)
         respond(Reply(query=reply))
 
 

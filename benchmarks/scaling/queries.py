@@ -150,9 +150,8 @@ class OtherNodes:
 
     def request(self, peer_id: str, request: Request, timeout_s: float) -> asyncio.Future[Reply]:
         limit = Request.FromString(request.SerializeToString()).query.limit
-        reply = QueryReply(cut=len(self._matches[peer_id]) > limit)
-        for pair in self._matches[peer_id][:limit]:
-            reply.matches.add(pair=pair)
+        matches = self._matches[peer_id]
+        reply = QueryReply(pairs=matches[:limit], cut=len(matches) > limit)
         answered: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         answered.set_result(Reply.FromString(Reply(query=reply).SerializeToString()))
         return answered

@@ -11,10 +11,11 @@ from support.virtual_time import reached, virtual
 
 from ringhold.api.errors import DataLoss, Incomplete, InvalidRequest, Overloaded
 from ringhold.api.limits import Limits
-from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import Request
+from ringhold.api.proto.ringhold.internal.v1.peer_pb2 import Reply, Request
 from ringhold.api.proto.ringhold.v1 import kv_pb2
 from ringhold.node import keyspace, shards
 from ringhold.node.machine.queries import QuerySpec
+from ringhold.node.peers.exchange import Respond
 from ringhold.node.scatter import SHORT_PAGES_MAX, share_of
 from ringhold.node.shards import NodeAnswer
 from ringhold.node.storage.engine import KeyRange, View, ViewGone, WriteBatch
@@ -314,6 +315,32 @@ async def test_queries_keep_a_bounded_number_of_views_open(monkeypatch: pytest.M
         pages = await asyncio.gather(*(page(cluster, with_records=True) for _ in range(30)))
         assert all(keys_of(response) == keys for response in pages)
         assert (most, open_now) == (4, 0)
+
+
+@virtual
+async def test_an_answer_that_lacks_rows_counts_for_none() -> None:
+    """P5: what is left of it must not pass for all that the node has; its groups are asked for again."""
+    async with small_cluster() as cluster:
+        keys = await fill(cluster)
+        service = cluster.nodes["b"].service
+        serve, answers = service.serve, 0
+
+        def torn_once(request: Request, respond: Respond) -> None:
+            nonlocal answers
+            answers += 1
+            is_torn = answers == 1
+
+            def torn(reply: Reply) -> None:
+                if is_torn:
+                    del reply.query.rows[1:]
+                respond(reply)
+
+            serve(request, torn)
+
+        service.serve = torn_once  # type: ignore[method-assign]
+        response = await page(cluster, with_records=True)
+        assert [match.record.key for match in response.matches] == keys
+        assert answers > 1
 
 
 @virtual

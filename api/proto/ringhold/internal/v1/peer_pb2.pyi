@@ -317,29 +317,23 @@ class QueryRequest(_message.Message):
     stale: bool
     def __init__(self, groups: _Optional[_Iterable[int]] = ..., index: _Optional[str] = ..., start: _Optional[bytes] = ..., end: _Optional[bytes] = ..., descending: bool = ..., limit: _Optional[int] = ..., with_records: bool = ..., bytes_max: _Optional[int] = ..., stale: bool = ...) -> None: ...
 
-class QueryMatch(_message.Message):
-    __slots__ = ("pair", "row")
-    PAIR_FIELD_NUMBER: _ClassVar[int]
-    ROW_FIELD_NUMBER: _ClassVar[int]
-    pair: bytes
-    row: bytes
-    def __init__(self, pair: _Optional[bytes] = ..., row: _Optional[bytes] = ...) -> None: ...
-
 class QueryReply(_message.Message):
-    __slots__ = ("matches", "cut", "refused", "leaders", "behind_ms", "lost")
-    MATCHES_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("pairs", "rows", "cut", "refused", "leaders", "behind_ms", "lost")
+    PAIRS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
     CUT_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
     LEADERS_FIELD_NUMBER: _ClassVar[int]
     BEHIND_MS_FIELD_NUMBER: _ClassVar[int]
     LOST_FIELD_NUMBER: _ClassVar[int]
-    matches: _containers.RepeatedCompositeFieldContainer[QueryMatch]
+    pairs: _containers.RepeatedScalarFieldContainer[bytes]
+    rows: _containers.RepeatedScalarFieldContainer[bytes]
     cut: bool
     refused: _containers.RepeatedScalarFieldContainer[int]
     leaders: _containers.RepeatedScalarFieldContainer[str]
     behind_ms: int
     lost: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, matches: _Optional[_Iterable[_Union[QueryMatch, _Mapping]]] = ..., cut: bool = ..., refused: _Optional[_Iterable[int]] = ..., leaders: _Optional[_Iterable[str]] = ..., behind_ms: _Optional[int] = ..., lost: _Optional[_Iterable[int]] = ...) -> None: ...
+    def __init__(self, pairs: _Optional[_Iterable[bytes]] = ..., rows: _Optional[_Iterable[bytes]] = ..., cut: bool = ..., refused: _Optional[_Iterable[int]] = ..., leaders: _Optional[_Iterable[str]] = ..., behind_ms: _Optional[int] = ..., lost: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class DescribeRequest(_message.Message):
     __slots__ = ()
