@@ -37,10 +37,19 @@ class Page(NamedTuple):
     resume: bytes | None
 
 
-def match_bytes(match: Match) -> int:
-    """What a match counts for in the size of a page: with its record, the key is sent twice."""
-    pair, row = match
-    return len(pair) * (2 if row else 1) + len(row) + MATCH_OVERHEAD_BYTES
+def bytes_of(matches: Iterable[Match]) -> int:
+    """What matches count for in the size of a page: with its record, a key is sent twice."""
+    return sum([len(pair) * (2 if row else 1) + len(row) + MATCH_OVERHEAD_BYTES for pair, row in matches])
+
+
+def first_within(matches: list[Match], bytes_max: int) -> list[Match]:
+    """The first matches that are within so many bytes together; one at least, if there is one."""
+    size = 0
+    for place, match in enumerate(matches):
+        size += bytes_of((match,))
+        if place and size > bytes_max:
+            return matches[:place]
+    return matches
 
 
 def merge_page(answers: Sequence[ShardAnswer], *, limit: int, bytes_max: int, descending: bool) -> Page:
@@ -53,16 +62,20 @@ def merge_page(answers: Sequence[ShardAnswer], *, limit: int, bytes_max: int, de
         _check(answer, descending=descending)
     matches: list[Match] = []
     last = None
-    size = 0
+    more = any(answer.cut for answer in answers)
     for match in _up_to_first_cut(answers, descending=descending):
         if match[0] == last:
             continue
-        size += match_bytes(match)
-        if matches and (len(matches) == limit or size > bytes_max):
-            return Page(matches, more=True, resume=last)
+        if len(matches) == limit:
+            more = True
+            break
         matches.append(match)
         last = match[0]
-    return Page(matches, any(answer.cut for answer in answers), last)
+    if bytes_of(matches) > bytes_max:
+        within = first_within(matches, bytes_max)
+        more = more or len(within) < len(matches)
+        matches = within
+    return Page(matches, more, matches[-1][0] if matches else None)
 
 
 def _up_to_first_cut(answers: Sequence[ShardAnswer], *, descending: bool) -> Iterable[Match]:

@@ -23,6 +23,14 @@ VIEWS_PER_QUERY_MAX = 3
 """A query whose views were given up so often finds the node too busy."""
 
 
+class LeadersDoubted(Exception):
+    """This node believes that it leads these groups, and has no lease to be sure."""
+
+    def __init__(self, groups: Sequence[int]) -> None:
+        super().__init__(f"no lease of groups {groups}")
+        self.groups = groups
+
+
 class NodeAnswer(NamedTuple):
     """The first matches of some groups of one node, and the groups that it did not read.
 
@@ -65,7 +73,10 @@ class Shards:
         Leadership is checked in the same breath as the view is taken, so the view holds all that was acknowledged.
         A group whose rows turn out to be damaged is refused. Raises Overloaded.
         """
-        confirmed = await self._confirmed(groups)
+        try:
+            return await self._query_in_turn(groups, spec, self._led_for_sure)
+        except LeadersDoubted as doubt:
+            confirmed = await self._confirmed(doubt.groups)
         return await self._query_in_turn(groups, spec, partial(self._led, confirmed))
 
     async def query_stale(self, groups: Sequence[int], spec: QuerySpec) -> NodeAnswer:
@@ -96,11 +107,8 @@ class Shards:
         lost = [group for group in answer.refused if self._groups.is_lost(group)]
         return answer._replace(refused=refused, lost=[*lost, *damaged]) if refused else answer
 
-    async def _confirmed(self, groups: Sequence[int]) -> frozenset[int]:
+    async def _confirmed(self, doubted: Sequence[int]) -> frozenset[int]:
         """The groups whose leader here was in doubt and is confirmed now, so that a view taken later has all."""
-        doubted = [group for group in left_out(self._groups.led_of(groups), groups) if self._groups.is_leader(group)]
-        if not doubted:
-            return frozenset()
         confirmed: list[int] = []
         with suppress(TimeoutError):
             async with asyncio.timeout(CONFIRM_S_MAX):
@@ -111,6 +119,13 @@ class Shards:
         with suppress(NotLeader):
             await self._groups.confirm(group)
             confirmed.append(group)
+
+    def _led_for_sure(self, groups: Sequence[int]) -> Selected:
+        """Raises LeadersDoubted rather than leave out a group that this node may lead."""
+        selected = self._led(frozenset(), groups)
+        if doubted := [group for group in selected.refused if self._groups.is_leader(group)]:
+            raise LeadersDoubted(doubted)
+        return selected
 
     def _led(self, confirmed: frozenset[int], groups: Sequence[int]) -> Selected:
         led = self._groups.led_of(groups)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from ..keyspace import END, Bounds, index_prefix, index_ranges, row_key, split_pair
-from ..merge import Match, ShardAnswer, match_bytes
+from ..merge import Match, ShardAnswer, bytes_of, first_within
 from ..storage.engine import KeyRange
 from ..storage.envelope import Damaged, unseal
 from .staged import Reader
@@ -82,11 +82,12 @@ def query_in_slices(view: IndexReader, groups: Sequence[int], spec: QuerySpec) -
     for start in range(0, len(wanted), per_slice):
         if start:
             yield
-        for match in _matches(view, wanted[start : start + per_slice], spec):
-            size += match_bytes(match)
-            if matches and size > spec.bytes_max:
-                return ShardAnswer(matches, cut=True)
-            matches.append(match)
+        some = _matches(view, wanted[start : start + per_slice], spec)
+        matches += some
+        size += bytes_of(some)
+        if size > spec.bytes_max:
+            matches = first_within(matches, spec.bytes_max)
+            break
     return ShardAnswer(matches, cut=len(matches) < len(found))
 
 

@@ -13,7 +13,7 @@ Whoever writes much and never syncs is held at the gate for that at twice the si
 import asyncio
 import errno
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,39 +120,41 @@ def scan_of(rows: RdictIter, start: bytes, end: bytes, limit: int, reverse: bool
 
     A short answer must not pass for a complete one.
     """
-    walk = _descending if reverse else _ascending
-    found = [(key, rows.value()) for key in walk(rows, start, end, limit)]
+    found: list[Row] = []
+    key, step = _first_of(rows, start, end, reverse)
+    for _ in range(limit):
+        if key is None or not start <= key < end:
+            break
+        found.append((key, rows.value()))
+        step()
+        key = rows.key()
     rows.status()
     return found
 
 
 def keys_of(rows: RdictIter, start: bytes, end: bytes, limit: int, reverse: bool) -> list[bytes]:
     """`scan_of` without the values."""
-    walk = _descending if reverse else _ascending
-    found = list(walk(rows, start, end, limit))
+    found: list[bytes] = []
+    key, step = _first_of(rows, start, end, reverse)
+    for _ in range(limit):
+        if key is None or not start <= key < end:
+            break
+        found.append(key)
+        step()
+        key = rows.key()
     rows.status()
     return found
 
 
-def _ascending(rows: RdictIter, start: bytes, end: bytes, limit: int) -> Iterator[bytes]:
-    """The keys of a range; `rows` stands at each when it is given."""
-    rows.seek(start)
-    for _ in range(limit):
-        if not rows.valid() or (key := rows.key()) >= end:
-            return
-        yield key
-        rows.next()
-
-
-def _descending(rows: RdictIter, start: bytes, end: bytes, limit: int) -> Iterator[bytes]:
+def _first_of(rows: RdictIter, start: bytes, end: bytes, reverse: bool) -> tuple[bytes | None, Callable[[], None]]:
+    """The first key of a walk through a range, perhaps beyond it; None: no more rows. And how to go on."""
+    if not reverse:
+        rows.seek(start)
+        return rows.key(), rows.next
     rows.seek_for_prev(end)
-    if rows.valid() and rows.key() == end:
+    if rows.key() == end:
         rows.prev()
-    for _ in range(limit):
-        if not rows.valid() or (key := rows.key()) < start:
-            return
-        yield key
-        rows.prev()
+    return rows.key(), rows.prev
 
 
 class RocksdbView:

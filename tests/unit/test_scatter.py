@@ -102,6 +102,25 @@ async def test_only_what_was_refused_is_asked_again() -> None:
 
 
 @virtual
+async def test_leaders_without_a_lease_have_themselves_confirmed_and_answer() -> None:
+    """Reads of a page as any other's: a majority is asked, and nobody has to ask this node again."""
+    async with small_cluster() as cluster:
+        keys = await fill(cluster)
+        groups = cluster.nodes["b"].groups
+        confirm, confirmed = groups.confirm, []
+
+        async def noted(group: int) -> None:
+            await confirm(group)
+            confirmed.append(group)
+
+        groups.led_of = lambda groups: []  # type: ignore[method-assign]
+        groups.confirm = noted  # type: ignore[method-assign]
+        assert keys_of(await page(cluster)) == keys
+        assert sorted(confirmed) == [group_of_partition(partition) for partition in sorted(cluster.partitions_of("b"))]
+        assert len(cluster.asked_of("b", "query")) == 1
+
+
+@virtual
 async def test_a_refused_shard_is_asked_of_the_leader_that_is_named() -> None:
     """The refusal says who leads, so the next request goes there, and so do those of later pages."""
     async with small_cluster(*"abcd", replication_factor=3) as cluster:
