@@ -33,27 +33,22 @@ LOCK_FILE = "engine.lock"
 FILES = "rows.rocksdb"
 
 
-REFILL_US = 100_000
-FLUSHES_FIRST = 10
-"""RocksDB's defaults for a limit of rates: flushes go before compactions, but for one time in so many."""
-
-
 @dataclass(frozen=True, slots=True)
 class RocksdbConfig:
     """Memory of the engine: block cache (filters and indexes of the files included) + write buffers.
 
     A larger cache makes reads of cold rows cheaper; larger buffers make fewer files and longer recoveries. A buffer is
     flushed at `write_buffer_bytes`, or at twice that if no sync comes by. Indexes and filters are read in parts of
-    `metadata_block_bytes`. Flushes and compactions write `background_bytes_per_s_max` at most.
-    Above `views_max` the oldest view is given up.
+    `metadata_block_bytes`. Writes are slowed down at half of `unsorted_files_max`, files that compactions have not
+    come to, and stopped at all of it. Above `views_max` the oldest view is given up.
     """
 
     block_cache_bytes: int = 8 * MIB
     write_buffer_bytes: int = 8 * MIB
     write_buffers_max: int = 3
+    unsorted_files_max: int = 128
     open_files_max: int = 256
     background_jobs_max: int = 2
-    background_bytes_per_s_max: int = 64 * MIB
     bloom_bits_per_key: int = 10
     metadata_block_bytes: int = 4 * 1024
     views_max: int = 64
@@ -76,10 +71,11 @@ def options_of(config: RocksdbConfig) -> Options:
     options.set_block_based_table_factory(blocks)
     options.set_write_buffer_size(4 * config.write_buffer_bytes)  # never reached: the engine flushes before
     options.set_max_write_buffer_number(config.write_buffers_max)
+    options.set_level_zero_slowdown_writes_trigger(config.unsorted_files_max // 2)
+    options.set_level_zero_stop_writes_trigger(config.unsorted_files_max)
     options.set_max_open_files(config.open_files_max)
     options.set_max_background_jobs(config.background_jobs_max)
     # Commands come first, see docs/decisions/0036-compactions-step-aside.md.
-    options.set_auto_tuned_ratelimiter(config.background_bytes_per_s_max, REFILL_US, FLUSHES_FIRST)
     environment = rocksdict.Env()
     environment.lower_thread_pool_cpu_priority()  # of the pool that compacts; another one flushes
     options.set_env(environment)

@@ -1,5 +1,6 @@
 """What the RocksDB engine does beyond the contract: views, errors of rocksdict, files after a failure."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,15 @@ def test_compactions_have_the_lowest_priority(tmp_path: Path) -> None:
     assert nice_values_of("rocksdb:low") == {19}
     assert nice_values_of("rocksdb:high") <= {0}
     engine.close()
+
+
+def test_writes_wait_neither_for_a_limit_of_rates_nor_soon_for_compactions(tmp_path: Path) -> None:
+    """What waits holds the event loop, see decision 36: by the options as RocksDB has understood them."""
+    RocksdbEngine(tmp_path, RocksdbConfig(unsorted_files_max=100)).close()
+    (log,) = tmp_path.rglob("LOG")
+    told = dict(re.findall(r"Options\.(\w+): *(\S+)", log.read_text()))
+    assert told["rate_limiter"] == "(nil)"
+    assert (told["level0_slowdown_writes_trigger"], told["level0_stop_writes_trigger"]) == ("50", "100")
 
 
 def test_a_view_too_many_costs_the_oldest_one(tmp_path: Path) -> None:
