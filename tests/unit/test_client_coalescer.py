@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from support.fake_server import FakeCluster, Fault, asked_of, fake_cluster
+from support.fake_server import FakeCluster, Fault, fake_cluster
+from support.fake_store import asked_of
 from support.polling import until
 
 from ringhold import AsyncClient, ClientConfig, InDoubt, InvalidRequest, KeyNotFound, Record, RingholdError, Unavailable
