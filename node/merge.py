@@ -44,6 +44,8 @@ def bytes_of(matches: Iterable[Match]) -> int:
 
 def first_within(matches: list[Match], bytes_max: int) -> list[Match]:
     """The first matches that are within so many bytes together; one at least, if there is one."""
+    if bytes_of(matches) <= bytes_max:  # as nearly always
+        return matches
     size = 0
     for place, match in enumerate(matches):
         size += bytes_of((match,))
@@ -71,11 +73,8 @@ def merge_page(answers: Sequence[ShardAnswer], *, limit: int, bytes_max: int, de
             break
         matches.append(match)
         last = match[0]
-    if bytes_of(matches) > bytes_max:
-        within = first_within(matches, bytes_max)
-        more = more or len(within) < len(matches)
-        matches = within
-    return Page(matches, more, matches[-1][0] if matches else None)
+    within = first_within(matches, bytes_max)
+    return Page(within, more or len(within) < len(matches), within[-1][0] if within else None)
 
 
 def _up_to_first_cut(answers: Sequence[ShardAnswer], *, descending: bool) -> Iterable[Match]:
